@@ -1,0 +1,122 @@
+"""The ledger: every purchase ever made, the one witness to whether something was bought twice.
+
+The desk records purchases and status requests, the courier records callbacks, the webhook desk records endpoints, tests
+and the public list read. With a path it is also a file of JSON lines, read back at the start. Its methods never await,
+so nothing can come between looking for a purchase and recording it. Only one process may use a file at a time.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from receiver.sandbox.endpoints import Endpoint
+from receiver.sandbox.purchase import CallbackTry, Purchase
+
+
+class Ledger:
+    """All purchases in the order in which they were made, and the endpoints that are registered, by their id."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open the ledger; the file at `path` is created when missing, for its owner's eyes only."""
+        self.purchases: list[Purchase] = []
+        self.endpoints: dict[str, Endpoint] = {}
+        self._by_id: dict[tuple[str, str], Purchase] = {}
+        self._by_key: dict[tuple[str, str], Purchase] = {}
+        self._file = None if path is None else _open(path)
+        if path is not None:
+            for line in path.read_bytes().splitlines():
+                self._replay(json.loads(line))
+
+    def close(self) -> None:
+        """Close the file; nothing can be recorded afterwards."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def find(self, family: str, purchase_id: str) -> Purchase | None:
+        """The purchase that a family knows under this id."""
+        return self._by_id.get((family, purchase_id))
+
+    def bought_under(self, family: str, key: str | None) -> Purchase | None:
+        """The purchase that was made under this idempotency key."""
+        return None if key is None else self._by_key.get((family, key))
+
+    def buy(self, purchase: Purchase) -> None:
+        """Record an accepted create request; on return it survives a crash, so only then may it be answered."""
+        self._append({"record": "purchase", **asdict(purchase)}, durable=True)
+        self._enter(purchase)
+
+    def ask(self, purchase: Purchase) -> None:
+        """Count one status request about a purchase."""
+        self._append({"record": "ask", "family": purchase.family, "id": purchase.id})
+        purchase.status_asks += 1
+
+    def tried(self, purchase: Purchase, attempt: CallbackTry) -> None:
+        """Record one POST to the callback URL and how it was answered."""
+        self._append({"record": "try", "family": purchase.family, "id": purchase.id, **asdict(attempt)})
+        purchase.callbacks.append(attempt)
+
+    def delivered(self, purchase: Purchase, delivery: str) -> None:
+        """Record that a delivery is through, taken or given up: it is not repeated after a restart."""
+        self._append({"record": "delivered", "family": purchase.family, "id": purchase.id, "delivery": delivery})
+        purchase.delivered.append(delivery)
+
+    def keep(self, endpoint: Endpoint) -> None:
+        """Record an endpoint that is new or changed; only the file, which is for its owner's eyes, has the secret."""
+        self._append({"record": "endpoint", **asdict(endpoint)}, durable=True)
+        self.endpoints[endpoint.id] = endpoint
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """Record that an endpoint is gone."""
+        self._append({"record": "no endpoint", "id": endpoint.id}, durable=True)
+        del self.endpoints[endpoint.id]
+
+    def _enter(self, purchase: Purchase) -> None:
+        self.purchases.append(purchase)
+        self._by_id[purchase.family, purchase.id] = purchase
+        if purchase.idempotency_key is not None:
+            self._by_key[purchase.family, purchase.idempotency_key] = purchase
+
+    def _append(self, record: dict[str, Any], *, durable: bool = False) -> None:
+        """Write one line; what a client has been told is worth the wait for the disk, the rest may be told again."""
+        if self._file is None:
+            return
+        line = json.dumps(record).encode() + b"\n"
+        length = os.fstat(self._file).st_size
+        if os.write(self._file, line) < len(line):
+            os.ftruncate(self._file, length)
+            raise OSError("The ledger could not be written: the disk is full")
+        if durable:
+            os.fsync(self._file)
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        kind = record.pop("record")
+        if kind == "purchase":
+            self._enter(Purchase(**record))
+        elif kind == "endpoint":
+            self.endpoints[record["id"]] = Endpoint(**record)
+        elif kind == "no endpoint":
+            del self.endpoints[record["id"]]
+        else:
+            self._replay_news(kind, record)
+
+    def _replay_news(self, kind: str, record: dict[str, Any]) -> None:
+        purchase = self._by_id[record.pop("family"), record.pop("id")]
+        if kind == "ask":
+            purchase.status_asks += 1
+        elif kind == "try":
+            purchase.callbacks.append(CallbackTry(**record))
+        else:
+            purchase.delivered.append(record["delivery"])
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    # A crash may have cut the last line short. Its purchase was never answered, and the next line must not join it.
+    whole = path.read_bytes()
+    os.ftruncate(descriptor, whole.rfind(b"\n") + 1)
+    os.fsync(descriptor)
+    return descriptor
