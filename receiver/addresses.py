@@ -1,0 +1,69 @@
+"""Which URLs a setting may hold, and which hosts count as private. Pure; `settings` calls it.
+
+This is about what the operator configures. It is no guard against addresses that strangers send.
+"""
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+_POSTGRESQL = re.compile(r"postgres(ql)?(\+\w+)?")
+_SQLITE = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?")
+_LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".localdomain")
+
+
+def check_base_url(value: str) -> str:
+    """Check an http(s) URL that has a host and nothing behind its path; returned without a trailing slash.
+
+    Raises `ValueError`.
+    """
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018 - reading it raises where it is no port
+    except ValueError:  # whose words would quote what may be a password
+        raise ValueError("must be a whole http:// or https:// URL, with a port up to 65535 or none") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a whole http:// or https:// URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not contain a user name or password")
+    if parts.query or parts.fragment or re.search(r"[\s\\?#]", value):
+        raise ValueError("must end after its path: no query, fragment or blanks")
+    return value.rstrip("/")
+
+
+def check_public_url(value: str) -> str:
+    """Check the URL under which providers reach us: https, or http to a private host. Raises `ValueError`."""
+    url = check_base_url(value)
+    parts = urlsplit(url)
+    if parts.port == 0:
+        raise ValueError("must name a port from 1 to 65535, or none")
+    if parts.scheme == "http" and not is_private(parts.hostname or ""):
+        raise ValueError("must be https; plain http is for private addresses only")
+    return url
+
+
+def check_database_url(value: str) -> str:
+    """Check the SQLAlchemy URL of an SQLite file or a PostgreSQL database, and name our driver in it.
+
+    Raises `ValueError`.
+    """
+    scheme, _, rest = value.partition("://")
+    if _POSTGRESQL.fullmatch(scheme):
+        return f"postgresql+psycopg://{rest}"
+    if not _SQLITE.fullmatch(scheme):
+        raise ValueError("must be the SQLAlchemy URL of an SQLite file or a PostgreSQL database")
+    if rest.split("?")[0] in ("", "/") or ":memory:" in rest or "mode=memory" in rest:
+        raise ValueError("must name a file: a database in memory would lose everything")
+    if not rest.startswith("/"):
+        raise ValueError("must have three slashes before a relative path, four before an absolute one")
+    return f"sqlite://{rest}"
+
+
+def is_private(host: str) -> bool:
+    """Tell whether a host is this machine, a name without a domain, or an address of a private network."""
+    name = host.lower().rstrip(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(_LOCAL_SUFFIXES)
+    return address.is_private or address.is_loopback or address.is_link_local

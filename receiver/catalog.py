@@ -1,0 +1,235 @@
+"""What is known of a model: its parameters, its price, advice on polling; and how an order is validated against it.
+
+The provider files fill it; submission, the pages' forms and `GET /api/providers` read it. It never talks to anyone,
+and an order for a model that it does not know passes untouched.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from receiver import wire
+from receiver.errors import Fault, Invalid
+
+Kind = Literal["text", "flag", "integer", "number", "texts", "objects"]
+"""The JSON type of a parameter: a text, true or false, a whole number, any number, a list of texts or of objects."""
+
+_TYPES: Mapping[Kind, tuple[type | tuple[type, ...], str, dict[str, Any]]] = {
+    "text": (str, "a text", {"type": "string"}),
+    "flag": (bool, "true or false", {"type": "boolean"}),
+    "integer": (int, "a whole number", {"type": "integer"}),
+    "number": ((int, float), "a number", {"type": "number"}),
+    "texts": (list, "a list of texts", {"type": "array", "items": {"type": "string"}}),
+    "objects": (list, "a list of objects", {"type": "array", "items": {"type": "object"}}),
+}
+_ITEMS: Mapping[Kind, type] = {"texts": str, "objects": dict}
+
+OWNED = frozenset({"model", "callBackUrl", "callback_url", "request_type", "notify_hook", "client_request_id"})
+"""Names that the adapters fill in themselves; they are refused in `input`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter under the provider's own name and type.
+
+    `default` is what the provider's document gives, and is then sent explicitly. `longest` counts characters of a
+    text, `most` the items of a list; `least` and `greatest` bound a number.
+    """
+
+    kind: Kind
+    help: str = ""
+    options: tuple[str | int, ...] = ()
+    default: Any = None
+    required: bool = False
+    longest: int | None = None
+    most: int | None = None
+    least: float | None = None
+    greatest: float | None = None
+
+    def fault(self, value: Any) -> str | None:
+        """Say what is wrong with a value, or None."""
+        python_type, words, _ = _TYPES[self.kind]
+        if not isinstance(value, python_type) or (self.kind in ("integer", "number") and isinstance(value, bool)):
+            return f"must be {words}{self._spelled_options()}, not {_shown(value)}"
+        if self.options and value not in self.options:
+            return f"must be one of{self._spelled_options(':')}, not {_shown(value)}{_nearest(value, self.options)}"
+        return self._size_fault(value)
+
+    def _size_fault(self, value: Any) -> str | None:
+        if isinstance(value, str):
+            if self.required and not value.strip():
+                return "must not be empty"
+            if self.longest and len(value) > self.longest:
+                return f"has {len(value)} characters; at most {self.longest} are taken"
+        if isinstance(value, list):
+            if not all(isinstance(item, _ITEMS[self.kind]) for item in value):
+                return f"must be {_TYPES[self.kind][1]}"
+            if self.most and len(value) > self.most:
+                return f"has {len(value)} items; at most {self.most} are taken"
+        if isinstance(value, int | float):
+            return self._bound_fault(value)
+        return None
+
+    def _bound_fault(self, value: float) -> str | None:
+        if not abs(value) <= sys.float_info.max:  # written so that NaN does not pass
+            return "must be finite"
+        if self.least is not None and value < self.least:
+            return f"must be at least {self.least}, not {_shown(value)}"
+        if self.greatest is not None and value > self.greatest:
+            return f"must be at most {self.greatest}, not {_shown(value)}"
+        return None
+
+    def _spelled_options(self, lead: str = ", one of") -> str:
+        return f"{lead} {', '.join(_shown(option) for option in self.options)}" if self.options else ""
+
+    def schema(self) -> dict[str, Any]:
+        """Describe this parameter as JSON Schema."""
+        schema = dict(_TYPES[self.kind][2])
+        optional = {"description": self.help, "enum": list(self.options), "default": self.default}
+        sizes = {
+            "maxLength": self.longest,
+            "maxItems": self.most,
+            "minimum": self.least,
+            "maximum": self.greatest,
+        }
+        schema |= {name: value for name, value in optional.items() if value not in ("", [], None)}
+        schema |= {name: value for name, value in sizes.items() if value is not None}
+        if self.required and self.kind == "text":
+            schema["minLength"] = 1
+        return schema
+
+
+Price = Callable[[Mapping[str, Any]], float | None]
+"""The cost of an input (defaults filled in) in the provider's own credits; None where no document says."""
+
+Rule = Callable[[Mapping[str, Any]], Fault | None]
+"""A rule between parameters: what is wrong with an input (defaults filled in), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model as its provider documents it.
+
+    `parameters` is None where no document gives them. `open` passes names that are not listed, for models whose
+    document is known to leave some out. `hints` says that the parameters are shown and priced, but not relied on:
+    nothing is refused on their word, and no defaults are sent. `price_note` is the price list in words.
+    """
+
+    parameters: Mapping[str, Parameter] | None = None
+    title: str = ""
+    open: bool = False
+    price: Price | None = None
+    price_note: str = ""
+    rules: tuple[Rule, ...] = field(default=())
+    hints: bool = False
+
+    @property
+    def validates(self) -> bool:
+        """Tell whether orders for this model are checked at all."""
+        return self.parameters is not None and not self.hints
+
+    def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Fill in the defaults that the documents give; what the caller gave stays as it is."""
+        return dict(given) if self.hints else self._with_defaults(given)
+
+    def _with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.parameters or {}
+        return {name: item.default for name, item in known.items() if item.default is not None} | dict(given)
+
+    def validate(self, given: Mapping[str, Any]) -> None:
+        """Check an input; raises `Invalid` with every fault at once, each with its place below `input`."""
+        if not self.validates:
+            return
+        faults = [*self._missing(given), *self._unknown(given), *self._wrong(given)]
+        if not faults:
+            complete = self.complete(given)
+            faults = [fault for rule in self.rules if (fault := rule(complete))]
+        if faults:
+            raise Invalid(faults)
+
+    def _missing(self, given: Mapping[str, Any]) -> list[Fault]:
+        known = self.parameters or {}
+        return [
+            Fault(("input", name), "is required") for name, item in known.items() if item.required and name not in given
+        ]
+
+    def _unknown(self, given: Mapping[str, Any]) -> list[Fault]:
+        known = self.parameters or {}
+        if self.open:
+            return []
+        return [
+            Fault(("input", name), f"is not a parameter of this model{_nearest(name, tuple(known))}")
+            for name in given
+            if name not in known
+        ]
+
+    def _wrong(self, given: Mapping[str, Any]) -> list[Fault]:
+        known = self.parameters or {}
+        return [
+            Fault(("input", name), words)
+            for name, value in given.items()
+            if name in known and (words := known[name].fault(value))
+        ]
+
+    def estimate(self, given: Mapping[str, Any]) -> float | None:
+        """Price an input in credits, as its provider completes it; None where no document gives a price for it."""
+        return self.price(self._with_defaults(given)) if self.price else None
+
+    def schema(self) -> dict[str, Any]:
+        """Describe the input as JSON Schema."""
+        known = self.parameters or {}
+        return {
+            "type": "object",
+            "properties": {name: item.schema() for name, item in known.items()},
+            "required": [name for name, item in known.items() if item.required],
+            "additionalProperties": not self.validates or self.open,
+        }
+
+
+def refuse_owned(given: Mapping[str, Any]) -> None:
+    """Refuse names in `input` that the adapters fill in themselves; raises `Invalid`."""
+    faults = [Fault(("input", name), "is filled in by this service; leave it out") for name in given if name in OWNED]
+    if faults:
+        raise Invalid(faults)
+
+
+def fixed(credits_: float) -> Price:
+    """Price every input the same."""
+    return lambda _: credits_
+
+
+def by(table: Mapping[tuple[Any, ...], float], *names: str) -> Price:
+    """Price an input by the values of these parameters; a combination that the table lacks has no known price."""
+
+    def price(given: Mapping[str, Any]) -> float | None:
+        key = tuple(given.get(name) for name in names)
+        return table.get(key) if all(isinstance(part, str | int) for part in key) else None
+
+    return price
+
+
+def per_second(table: Mapping[tuple[Any, ...], float], *names: str, seconds: str = "duration") -> Price:
+    """Price an input by its length, at the rate that `by` finds; the length may be a number or a text."""
+    rate = by(table, *names)
+
+    def price(given: Mapping[str, Any]) -> float | None:
+        each, length = rate(given), wire.credit(given.get(seconds))
+        return None if each is None or length is None or length <= 0 else round(each * length, 4)
+
+    return price
+
+
+def _nearest(value: Any, options: tuple[str | int, ...]) -> str:
+    names = {str(option): option for option in options}
+    found = difflib.get_close_matches(str(value)[:100], names, n=1)
+    return f"; did you mean {_shown(names[found[0]])}?" if found else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value[:60]}"'
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)[:60] if isinstance(value, int | float) else ("a list" if isinstance(value, list) else "an object")

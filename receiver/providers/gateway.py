@@ -1,0 +1,170 @@
+"""Gateways with `POST /v2/videos/generations`, after the page of one of them and the public clients of others.
+
+The body of a `notify_hook` is documented nowhere, so every shape that these gateways are known to send is read.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from receiver import wire
+from receiver.catalog import Model, Parameter
+from receiver.errors import Fault
+from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.providers.answers import accepted, failure, read_amount, read_answer, refuse_envelope, state_of
+from receiver.providers.base import Flow, Rate, endpoint, json_request, segment
+from receiver.settings import ProviderConfig
+from receiver.states import State
+
+STATES: Mapping[str, State] = {
+    "not_start": State.SUBMITTED,
+    "submitted": State.SUBMITTED,
+    "queued": State.SUBMITTED,
+    "modal": State.SUBMITTED,  # Midjourney proxies: it waits for an input
+    "pending": State.SUBMITTED,  # older routes say it while working, too; never wrong, at worst late
+    "in_progress": State.RUNNING,
+    "processing": State.RUNNING,
+    "success": State.SUCCEEDED,
+    "succeed": State.SUCCEEDED,
+    "succeeded": State.SUCCEEDED,
+    "completed": State.SUCCEEDED,
+    "failure": State.FAILED,
+    "fail": State.FAILED,
+    "failed": State.FAILED,
+    "cancel": State.FAILED,
+    "canceled": State.FAILED,
+    "cancelled": State.FAILED,
+    "expired": State.FAILED,
+}
+
+PRO = "sora-2-pro"
+
+
+def _pro_only(given: Mapping[str, Any]) -> Fault | None:
+    if given.get("hd"):
+        return Fault(("input", "hd"), f"is supported by {PRO} only")
+    if given.get("duration") == "25":
+        return Fault(("input", "duration"), f'"25" is supported by {PRO} only')
+    return None
+
+
+_PARAMETERS: dict[str, Parameter] = {
+    "prompt": Parameter("text", "What to show.", required=True),
+    # The page requires images, being that of image-to-video; without them the same endpoint makes video from text.
+    "images": Parameter("texts", "URLs or data URIs of the images to start from."),
+    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("16:9", "9:16")),
+    "hd": Parameter("flag", "High definition: slower, and for sora-2-pro only.", default=False),
+    "duration": Parameter("text", "Length in seconds.", options=("10", "15", "25", "4", "8", "12")),
+    "watermark": Parameter("flag", "Put a watermark on it."),
+    "private": Parameter("flag", "Keep it out of public galleries."),
+}
+
+MODELS: Mapping[str, Model] = {
+    "sora-2": Model(_PARAMETERS, "Sora 2", rules=(_pro_only,)),
+    PRO: Model(_PARAMETERS, "Sora 2 Pro"),
+}
+
+
+class GatewayConfig(ProviderConfig):
+    """`GATEWAY_*`, and `GATEWAY_<X>_*` for further ones. Each has its own host."""
+
+    many: ClassVar[bool] = True
+
+
+class Gateway:
+    """One gateway's unified video API."""
+
+    family: ClassVar[str] = "gateway"
+    config_type: ClassVar[type[ProviderConfig]] = GatewayConfig
+    models: ClassVar[Mapping[str, Model]] = MODELS
+    takes_callbacks: ClassVar[bool] = True
+    takes_keys: ClassVar[bool] = False
+    confirms: ClassVar[bool] = False
+    creates: ClassVar[Rate | None] = None
+    poll_after: ClassVar[float | None] = None
+    outputs_live: ClassVar[float | None] = None
+
+    def __init__(self, name: str, config: ProviderConfig) -> None:
+        self.name = name
+        self._base = config.base_url
+        self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
+
+    def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
+        """POST /v2/videos/generations."""
+        given = MODELS[order.model].complete(order.input) if order.complete else dict(order.input)
+        body = {**given, "model": order.model}
+        if callback_url:
+            body["notify_hook"] = callback_url
+        url = endpoint(self._base, "/v2/videos/generations")
+        response = yield json_request("POST", url, headers=self._headers, body=body, paid=True)
+        answer = read_answer(response)
+        refuse_envelope(response, answer)
+        remote_id = _find_id(answer)
+        return accepted(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
+
+    def status(self, task: Remote) -> Flow[Event]:
+        """GET /v2/videos/generations/{task_id}; ids may hold colons."""
+        path = f"/v2/videos/generations/{segment(task.remote_id)}"
+        response = yield json_request("GET", endpoint(self._base, path), headers=self._headers)
+        return _event(read_answer(response))
+
+    def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
+        """Find no signature: none is documented."""
+        return Evidence()
+
+    def read(self, callback: Callback) -> Event:
+        """Read a notify_hook body in any of its known shapes."""
+        return _event(wire.read_object(callback.body))
+
+    def balance(self) -> Flow[float]:
+        """GET /v1/token/quota."""
+        response = yield json_request("GET", endpoint(self._base, "/v1/token/quota"), headers=self._headers)
+        return read_amount(response, "remaining_quota")
+
+
+def _find_id(body: Mapping[str, Any]) -> str | None:
+    inner = wire.mapping(body.get("data"))
+    return wire.identifier(wire.first(body, "task_id", "id") or wire.first(inner, "task_id", "id"))
+
+
+def _event(body: Mapping[str, Any]) -> Event:
+    """Read a task object: bare, inside `data`, or in the words of the sibling APIs."""
+    task = _task_in(body)
+    word = wire.text(wire.first(task, "status", "task_status", "state"))
+    state, notices = state_of(word, STATES)
+    reason = wire.first(task, "fail_reason", "failReason", "task_status_msg", "error")
+    error = wire.mapping(reason) or {"message": reason}
+    return Event(
+        state,
+        remote_id=_find_id(task),
+        remote_state=word,
+        progress=wire.progress(task.get("progress")),
+        outputs=wire.outputs(_urls(task)) if state is State.SUCCEEDED else (),
+        error=failure(error.get("code"), error.get("message"), word) if state is State.FAILED else None,
+        ended_at=wire.moment(wire.first(task, "finish_time", "finishTime")),
+        notices=notices,
+    )
+
+
+def _task_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = wire.mapping(body.get("data"))
+    wrapped = "task_id" not in body and "id" not in body and ("task_id" in inner or "id" in inner)
+    return inner if wrapped else body
+
+
+def _urls(task: Mapping[str, Any]) -> list[Any]:
+    """Collect result URLs: `data.output(s)`, `task_result.videos[].url`, `output.video_url`, `video_url`."""
+    data = wire.mapping(task.get("data"))
+    listed = wire.mapping(task.get("task_result"))
+    made = [wire.mapping(item).get("url") for kind in ("videos", "images") for item in wire.strings(listed.get(kind))]
+    return [
+        *_named(data.get("output")),
+        *_named(data.get("outputs")),
+        *made,
+        *_named(task.get("output")),
+        wire.first(task, "video_url", "videoUrl", "imageUrl"),
+    ]
+
+
+def _named(value: Any) -> list[Any]:
+    """Take a URL, a list of them, or an object that names one."""
+    return [*wire.strings(value), wire.first(wire.mapping(value), "video_url", "url")]

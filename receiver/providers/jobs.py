@@ -1,0 +1,61 @@
+"""The task record that APIXO and the kie.ai-like APIs share: `{code, msg or message, data: {taskId, state, ...}}`.
+
+Their results are JSON inside JSON (`resultJson`). Only the provider files call this; it knows none of them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from receiver import wire
+from receiver.errors import Unreadable
+from receiver.messages import Event
+from receiver.providers.answers import failure, state_of
+from receiver.states import State
+
+
+def record_id(body: Mapping[str, Any]) -> str | None:
+    """Find the task's id: in the data, else beside it."""
+    data = wire.mapping(body.get("data"))
+    return wire.identifier(wire.first(data, "taskId", "task_id") or wire.first(body, "taskId", "task_id"))
+
+
+def read_record(body: Mapping[str, Any], states: Mapping[str, State]) -> Event:
+    """Read a task record, from a status answer or a callback.
+
+    The `state` field alone decides: neither the envelope's code (200 on failures, too) nor a filled `resultJson`
+    (present while waiting, too) does.
+    """
+    data = wire.mapping(body.get("data")) or body
+    word = wire.text(data.get("state"))
+    state, notices = state_of(word, states)
+    ended = state in (State.SUCCEEDED, State.FAILED)
+    urls: list[Any] = []
+    result = None
+    if state is State.SUCCEEDED:
+        urls, result, broken = read_result(data.get("resultJson"))
+        notices += broken
+    return Event(
+        state,
+        remote_id=record_id(body),
+        remote_state=word,
+        progress=wire.progress(data.get("progress")),
+        outputs=wire.outputs(urls),
+        result=result,
+        error=failure(data.get("failCode"), data.get("failMsg"), word) if state is State.FAILED else None,
+        charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
+        ended_at=wire.moment(data.get("completeTime")),
+        notices=notices,
+    )
+
+
+def read_result(value: Any) -> tuple[list[Any], Any, tuple[str, ...]]:
+    """Read a `resultJson`: URLs, or a result that is not files, and a notice where it is broken."""
+    try:
+        result = wire.read_nested(value)
+    except Unreadable:
+        return [], None, ("The provider's resultJson could not be read.",)
+    if isinstance(result, list):
+        return result, None, ()
+    found = wire.mapping(result)
+    # resultUrls alone: resultWaterMarkUrls and originUrls are not the result.
+    return wire.strings(found.get("resultUrls")), found.get("resultObject"), ()

@@ -1,0 +1,164 @@
+"""Further makers' models at kie.ai: Wan, Hailuo, Grok Imagine and HappyHorse."""
+
+from collections.abc import Mapping
+
+from receiver.catalog import Model, Parameter
+from receiver.providers.kie_models.tables import (
+    CHECKER,
+    LENGTH,
+    NEGATIVE,
+    Parameters,
+    a_second,
+    a_video,
+    hints,
+    prompt,
+    resolution,
+    seconds,
+    shape,
+)
+
+_WAN_2_7: Parameters = {
+    "negative_prompt": Parameter("text", NEGATIVE, longest=500),
+    "resolution": resolution("720p", "1080p", default="1080p"),
+    "duration": Parameter("integer", LENGTH, default=5, least=2, greatest=15),
+    "prompt_extend": Parameter("flag", "Let the prompt be rewritten.", default=True),
+    "watermark": Parameter("flag", "Put a watermark on it.", default=False),
+    "seed": Parameter("integer", "For the same result again.", least=0, greatest=2_147_483_647),
+}
+_WAN_2_7_PRICE = a_second({("720p",): 0.08, ("1080p",): 0.12}, "resolution")
+_WAN_2_7_NOTE = "a second: 720p $0.08, 1080p $0.12"
+
+_WAN_2_6: Parameters = {
+    "prompt": prompt(5_000),
+    "duration": seconds("5", "10", "15", default="5"),
+    "resolution": resolution("720p", "1080p", default="1080p"),
+}
+_WAN_2_6_PRICE = a_video(
+    {
+        ("5", "720p"): 0.35,
+        ("10", "720p"): 0.7,
+        ("15", "720p"): 1.05,
+        ("5", "1080p"): 0.5225,
+        ("10", "1080p"): 1.0475,
+        ("15", "1080p"): 1.575,
+    },
+    "duration",
+    "resolution",
+)
+_WAN_2_6_NOTE = "for 5, 10, 15 s: 720p $0.35, $0.70, $1.05; 1080p $0.5225, $1.0475, $1.575"
+
+WAN: Mapping[str, Model] = {
+    "wan/2-7-text-to-video": hints(
+        "Wan 2.7, from text",
+        {
+            "prompt": prompt(5_000),
+            **_WAN_2_7,
+            "audio_url": Parameter("text", "Sound to go with it."),
+            "ratio": Parameter("text", "Shape of the frame; other models call it aspect_ratio."),
+        },
+        _WAN_2_7_PRICE,
+        _WAN_2_7_NOTE,
+    ),
+    "wan/2-7-image-to-video": hints(
+        "Wan 2.7, from an image",
+        {
+            "prompt": prompt(5_000, required=False),
+            **_WAN_2_7,
+            "first_frame_url": Parameter("text", "Image to begin with."),
+            "last_frame_url": Parameter("text", "Image to end with."),
+            "first_clip_url": Parameter("text", "Video to go on from."),
+            "driving_audio_url": Parameter("text", "Sound to move to."),
+        },
+        _WAN_2_7_PRICE,
+        _WAN_2_7_NOTE,
+    ),
+    "wan/2-6-text-to-video": hints("Wan 2.6, from text", _WAN_2_6, _WAN_2_6_PRICE, _WAN_2_6_NOTE),
+    "wan/2-6-image-to-video": hints(
+        "Wan 2.6, from an image",
+        {**_WAN_2_6, "image_urls": Parameter("texts", "Image to begin with.", required=True, most=1)},
+        _WAN_2_6_PRICE,
+        _WAN_2_6_NOTE,
+    ),
+}
+
+_HAILUO: Parameters = {
+    "prompt": prompt(5_000),
+    "image_url": Parameter("text", "Image to begin with.", required=True),
+    "duration": seconds("6", "10", default="6"),
+    "resolution": resolution("768P", "1080P", default="768P"),  # upper case, here alone
+}
+
+HAILUO: Mapping[str, Model] = {
+    "hailuo/2-3-image-to-video-pro": hints(
+        "Hailuo 2.3 Pro, from an image",
+        _HAILUO,
+        a_video({("6", "768P"): 0.225, ("10", "768P"): 0.45, ("6", "1080P"): 0.4}, "duration", "resolution"),
+        "768P $0.225 for 6 s, $0.45 for 10 s; 1080P $0.40 for 6 s",
+    ),
+    "hailuo/2-3-image-to-video-standard": hints(
+        "Hailuo 2.3 Standard, from an image",
+        _HAILUO,
+        a_video({("6", "768P"): 0.15, ("10", "768P"): 0.25, ("6", "1080P"): 0.25}, "duration", "resolution"),
+        "768P $0.15 for 6 s, $0.25 for 10 s; 1080P $0.25 for 6 s",
+    ),
+}
+
+# The page lists a callBackUrl as required; without a public URL of ours the order goes out without one all the same.
+_GROK: Parameters = {
+    "prompt": prompt(5_000),
+    "aspect_ratio": shape("2:3", "3:2", "1:1", "16:9", "9:16", required=True),
+    "mode": Parameter("text", "Kind of motion.", ("fun", "normal", "spicy"), required=True),
+    "duration": Parameter("number", LENGTH, least=6, greatest=30),
+    "resolution": resolution("480p", "720p", required=True),
+    "nsfw_checker": CHECKER,
+}
+
+_HORSE: Parameters = {
+    "resolution": resolution("720p", "1080p", default="1080p"),
+    "duration": Parameter("number", LENGTH, default=5, least=3, greatest=15),
+}
+_HORSE_SHAPE = shape("16:9", "9:16", "1:1", "4:3", "3:4", "4:5", "5:4", "9:21", "21:9", default="16:9")
+_HORSE_PRICE = a_second({("720p",): 0.1125, ("1080p",): 0.145}, "resolution")
+_HORSE_NOTE = "a second: 720p $0.1125, 1080p $0.145"
+
+HAPPYHORSE: Mapping[str, Model] = {
+    "happyhorse-1-1/text-to-video": hints(
+        "HappyHorse 1.1, from text",
+        {"prompt": prompt(4_999), **_HORSE, "aspect_ratio": _HORSE_SHAPE},
+        _HORSE_PRICE,
+        _HORSE_NOTE,
+    ),
+    "happyhorse-1-1/image-to-video": hints(
+        "HappyHorse 1.1, from an image",
+        {
+            "prompt": prompt(5_000, required=False),
+            "image_urls": Parameter("texts", "Image to begin with.", required=True),
+            **_HORSE,
+        },
+        _HORSE_PRICE,
+        _HORSE_NOTE,
+    ),
+    "happyhorse-1-1/reference-to-video": hints(
+        "HappyHorse 1.1, from references",
+        {
+            "prompt": prompt(5_000),
+            "reference_image": Parameter("texts", "Images to refer to.", required=True, most=9),
+            **_HORSE,
+            "aspect_ratio": _HORSE_SHAPE,
+        },
+        _HORSE_PRICE,
+        _HORSE_NOTE,
+    ),
+}
+
+MODELS: Mapping[str, Model] = {
+    **WAN,
+    **HAILUO,
+    "grok-imagine/text-to-video": hints(
+        "Grok Imagine, from text",
+        _GROK,
+        a_second({("480p",): 0.008, ("720p",): 0.015}, "resolution"),
+        "a second: 480p $0.008, 720p $0.015",
+    ),
+    **HAPPYHORSE,
+}

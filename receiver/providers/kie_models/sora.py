@@ -1,0 +1,36 @@
+"""Sora 2 at kie.ai: paused there since June 2026, and kept for those who look up old tasks."""
+
+from collections.abc import Mapping
+
+from receiver.catalog import Model, Parameter, by
+from receiver.providers.kie_models.tables import Parameters, hints, prompt, seconds, shape
+
+_SORA: Parameters = {
+    "prompt": prompt(10_000),
+    "aspect_ratio": shape("landscape", "portrait", default="landscape"),
+    "n_frames": seconds("10", "15", default="10"),
+    "remove_watermark": Parameter("flag", "Remove the watermark."),
+    "upload_method": Parameter("text", "Where the result is uploaded.", ("s3", "oss")),
+    "character_id_list": Parameter("texts", "Characters to show.", most=5),
+}
+_IMAGE: Parameters = {"image_urls": Parameter("texts", "Image to begin with.", required=True)}
+_PRO: Parameters = {"size": Parameter("text", "Quality tier.", ("standard", "high"))}
+_STORYBOARD: Parameters = {
+    "shots": Parameter("objects", "What to show: each with its own prompt and length."),
+    "n_frames": seconds("10", "15", "25"),
+    "aspect_ratio": _SORA["aspect_ratio"],
+}
+_PRICE = by({("10",): 30}, "n_frames")
+_NOTE = "30 credits for 10 s, about $0.15"
+
+MODELS: Mapping[str, Model] = {
+    "sora-2-text-to-video": hints("Sora 2, from text", _SORA, _PRICE, _NOTE),
+    "sora-2-image-to-video": hints("Sora 2, from an image", {**_SORA, **_IMAGE}, _PRICE, _NOTE),
+    "sora-2-text-to-video-stable": hints("Sora 2 Stable, from text", _SORA),
+    "sora-2-image-to-video-stable": hints("Sora 2 Stable, from an image", {**_SORA, **_IMAGE}),
+    "sora-2-pro-text-to-video": hints("Sora 2 Pro, from text", {**_SORA, **_PRO}),
+    "sora-2-pro-image-to-video": hints("Sora 2 Pro, from an image", {**_SORA, **_PRO, **_IMAGE}),
+    "sora-2-pro-storyboard": hints("Sora 2 Pro Storyboard", _STORYBOARD),
+    "sora-2-characters": hints("Sora 2 Characters", None),
+    "sora-watermark-remover": hints("Sora Watermark Remover", None),
+}

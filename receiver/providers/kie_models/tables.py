@@ -1,0 +1,65 @@
+"""What the tables of kie.ai's models are written with.
+
+Its pages change weekly and contradict each other and the API: so a table here is a hint, nothing is refused on its
+word, and no defaults are sent. Prices are those of the provider's list of 2026-06-30, in US$.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from receiver.catalog import Model, Parameter, Price, by, per_second
+
+DOLLARS = 0.005
+"""What one credit costs, about."""
+
+Parameters = Mapping[str, Parameter]
+Prices = Mapping[tuple[Any, ...], float]
+
+
+def hints(title: str, parameters: Parameters | None, price: Price | None = None, note: str = "") -> Model:
+    """Describe a model; `note` is its price as the list gives it. Without `parameters` they are not known."""
+    return Model(parameters, title, open=True, price=price, price_note=note, hints=True)
+
+
+def a_video(dollars: Prices, *names: str) -> Price:
+    """Price a video as a whole by the values of these parameters."""
+    return by(_credits(dollars), *names)
+
+
+def a_second(dollars: Prices, *names: str) -> Price:
+    """Price a video by the values of these parameters and its `duration`."""
+    return per_second(_credits(dollars), *names)
+
+
+def without(name: str, price: Price) -> Price:
+    """Know a price only where this parameter is not given: with it the list has another one."""
+    return lambda given: None if given.get(name) else price(given)
+
+
+def _credits(dollars: Prices) -> dict[tuple[Any, ...], float]:
+    return {values: round(price / DOLLARS, 4) for values, price in dollars.items()}
+
+
+def prompt(longest: int | None = None, *, required: bool = True) -> Parameter:
+    """Describe the prompt."""
+    return Parameter("text", "What to show.", required=required, longest=longest)
+
+
+def resolution(*options: str, default: str | None = None, required: bool = False) -> Parameter:
+    """Describe the size of the frame."""
+    return Parameter("text", "Size of the frame.", options, default, required)
+
+
+def shape(*options: str, default: str | None = None, required: bool = False) -> Parameter:
+    """Describe the shape of the frame."""
+    return Parameter("text", "Shape of the frame.", options, default, required)
+
+
+def seconds(*options: str, default: str | None = None, required: bool = False) -> Parameter:
+    """Describe a length that is a text."""
+    return Parameter("text", LENGTH, options, default, required)
+
+
+LENGTH = "Length in seconds."
+NEGATIVE = "What not to show."
+CHECKER = Parameter("flag", "Filter the result.")

@@ -1,0 +1,234 @@
+"""Rivya Public API v1 (rivya.ai), after its pages for sora-2 and sora-2-pro, generation status, and errors.
+
+Tasks name no callback URL of their own; they are polled. A create takes an `Idempotency-Key`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import httpx
+from pydantic import AfterValidator, Field, SecretStr
+
+from receiver import wire
+from receiver.catalog import Model, Parameter, fixed
+from receiver.errors import KeyConflict, Refused, Unconfirmed, Unreadable
+from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.providers.answers import accepted, failure, glimpse, read_amount, read_answer, refuse_envelope, state_of
+from receiver.providers.base import (
+    FileLimit,
+    Flow,
+    Rate,
+    Upload,
+    Uploaded,
+    Webhook,
+    endpoint,
+    file_request,
+    json_request,
+    segment,
+)
+from receiver.settings import BaseURL, ProviderConfig
+from receiver.signatures import require_standard, standard_key
+from receiver.states import State
+
+STATES: Mapping[str, State] = {
+    "queued": State.SUBMITTED,
+    "processing": State.RUNNING,
+    "succeeded": State.SUCCEEDED,
+    "failed": State.FAILED,
+    "canceled": State.FAILED,  # not in the documents; ours has no cancelled at the provider
+    "cancelled": State.FAILED,
+    "expired": State.FAILED,
+}
+
+_PARAMETERS: dict[str, Parameter] = {
+    "prompt": Parameter("text", "What to show.", required=True, longest=10_000),
+    "n_frames": Parameter("text", "Length in seconds.", options=("10", "15"), default="10"),
+    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
+    # Rivya's flag is a text, where Revid's is a boolean.
+    "remove_watermark": Parameter("text", "Remove the watermark.", options=("false", "true"), default="false"),
+    "upload_method": Parameter("text", "Where the result is uploaded.", options=("s3", "oss"), default="s3"),
+    "referenceMediaItems": Parameter("objects", "Reference files: url, kind, name, mimeType, durationToken.", most=1),
+}
+
+MODELS: Mapping[str, Model] = {
+    "sora-2": Model(_PARAMETERS, "Sora 2", price=fixed(6), price_note="6 credits a video"),
+    "sora-2-pro": Model(
+        _PARAMETERS | {"size": Parameter("text", "Quality tier.", options=("standard", "high"))},
+        "Sora 2 Pro",
+        price=fixed(75),
+        price_note="75 credits a video",
+    ),
+}
+
+
+MEGABYTE = 1024 * 1024
+FILE_LIMITS: Mapping[str, FileLimit] = {
+    "image": FileLimit(10 * MEGABYTE, ("image/jpeg", "image/png", "image/webp")),
+    "video": FileLimit(50 * MEGABYTE, ("video/mp4", "video/quicktime", "video/webm")),
+    "audio": FileLimit(10 * MEGABYTE, ("audio/*",)),  # no document names the types
+}
+
+
+def check_standard_secret(secret: SecretStr) -> SecretStr:
+    """Refuse a signing secret that is not of Standard Webhooks' form; raises `ValueError`."""
+    standard_key(secret.get_secret_value())
+    return secret
+
+
+class RivyaConfig(ProviderConfig):
+    """`RIVYA_*`."""
+
+    base_url: BaseURL = "https://rivya.ai"
+    webhook_secret: Annotated[SecretStr, AfterValidator(check_standard_secret)] | None = Field(
+        None, examples=["whsec_..."]
+    )
+
+
+class Rivya:
+    """Rivya's generations API."""
+
+    family: ClassVar[str] = "rivya"
+    config_type: ClassVar[type[ProviderConfig]] = RivyaConfig
+    models: ClassVar[Mapping[str, Model]] = MODELS
+    takes_callbacks: ClassVar[bool] = False
+    takes_keys: ClassVar[bool] = True
+    confirms: ClassVar[bool] = True  # the signature of its webhooks is not documented
+    creates: ClassVar[Rate | None] = None
+    poll_after: ClassVar[float | None] = None
+    outputs_live: ClassVar[float | None] = None
+    file_limits: ClassVar[Mapping[str, FileLimit]] = FILE_LIMITS
+
+    def __init__(self, name: str, config: ProviderConfig) -> None:
+        self.name = name
+        self._base = config.base_url
+        self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
+        secret = config.webhook_secret if isinstance(config, RivyaConfig) else None
+        self._webhook_key = standard_key(secret.get_secret_value()) if secret else None
+
+    def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - polled only
+        """POST /api/v1/generations."""
+        given = MODELS[order.model].complete(order.input) if order.complete else dict(order.input)
+        body = {"model": order.model, "prompt": given.pop("prompt", None), "params": given}
+        body["client_request_id"] = order.task_id  # for tracing only; the key in the header is what makes it safe
+        response = yield json_request(
+            "POST",
+            endpoint(self._base, "/api/v1/generations"),
+            headers={**self._headers, "Idempotency-Key": key},
+            body={name: value for name, value in body.items() if value is not None},
+            paid=True,
+        )
+        answer = _read_create(response)
+        event = _event(answer)
+        if event.remote_id is None:  # with an id it is a task, and what its `error` says is the task's
+            refuse_envelope(response, answer)
+        return accepted(response, answer, event.remote_id, event)
+
+    def status(self, task: Remote) -> Flow[Event]:
+        """GET /api/v1/generations/{id}."""
+        path = f"/api/v1/generations/{segment(task.remote_id)}"
+        response = yield json_request("GET", endpoint(self._base, path), headers=self._headers)
+        return _event(read_answer(response))
+
+    def verify(self, callback: Callback) -> Evidence:
+        """Check Standard Webhooks' signature where there is one: deliveries are said to be signed, and the secret has
+        that scheme's form, but header and algorithm are not documented."""
+        if self._webhook_key is None or "webhook-signature" not in callback.headers:
+            return Evidence()
+        require_standard(callback.headers, callback.body, [self._webhook_key], callback.received_at)
+        return Evidence("body")
+
+    def register_webhook(self, url: str) -> Flow[Webhook]:
+        """POST /api/v1/webhooks; the signing secret is shown this once."""
+        body = {"name": "receiver", "url": url, "event_types": ["generation.succeeded", "generation.failed"]}
+        endpoint_url = endpoint(self._base, "/api/v1/webhooks")
+        response = yield json_request("POST", endpoint_url, headers=self._headers, body=body)
+        answer = read_answer(response)
+        made, secret = wire.identifier(answer.get("id")), wire.text(answer.get("signing_secret"))
+        if made is None or secret is None:
+            raise Unreadable("The answer names no endpoint or no signing secret.")
+        return Webhook(made, secret)
+
+    def read(self, callback: Callback) -> Event:
+        """Read a webhook event: the generation is found by its shape, since the envelope is not documented."""
+        generation = _find_generation(wire.read_object(callback.body), depth=4)
+        if generation is None:
+            raise Unreadable("no object with id, status and model in it")
+        return _event(generation)
+
+    def balance(self) -> Flow[float]:
+        """GET /api/v1/credits."""
+        response = yield json_request("GET", endpoint(self._base, "/api/v1/credits"), headers=self._headers)
+        return read_amount(response, "current_credits")
+
+    def upload(self, file: Upload) -> Flow[Uploaded]:
+        """POST /api/v1/files; its answer is not shown in the documents, so that it is read generously."""
+        fields = {"kind": file.kind, "model": file.model, "client_request_id": file.id}
+        url = endpoint(self._base, "/api/v1/files")
+        response = yield file_request(url, file, headers=self._headers, fields=fields)
+        answer = read_answer(response)
+        refuse_envelope(response, answer)
+        return _uploaded(response, wire.mapping(answer.get("data")) or answer, file)
+
+
+REFUSALS = frozenset({"public_api_disabled"})
+"""Codes that refuse although they come with a 5xx."""
+
+
+def _read_create(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        return read_answer(response)
+    except Refused as error:
+        if error.code == "idempotency_conflict":
+            raise KeyConflict(error.code, error.message, http_status=error.http_status) from error
+        raise
+    except Unconfirmed as error:
+        if error.told in REFUSALS:
+            raise Refused(error.told, error.message, http_status=error.http_status) from error
+        raise
+
+
+def _uploaded(response: httpx.Response, told: Mapping[str, Any], file: Upload) -> Uploaded:
+    """Read what an order needs of a file; the type is the provider's where it looked into the file itself."""
+    url = wire.text(wire.first(told, "url", "file_url", "fileUrl"), wire.MAX_URL)
+    if url is None:
+        raise Unreadable(f"an answer without a URL: {glimpse(response)}")
+    mime_type = wire.text(wire.first(told, "mime_type", "mimeType")) or file.mime_type
+    item = {"url": url, "kind": file.kind, "name": file.name, "mimeType": mime_type}
+    token = wire.text(wire.first(told, "duration_token", "durationToken"), wire.MAX_URL)
+    item |= {"durationToken": token} if token else {}
+    return Uploaded(url, {"referenceMediaItems": [item]}, wire.identifier(wire.first(told, "id", "file_id")))
+
+
+def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
+    """Find the object that has an id, a status and a model; an event's own id is never taken for it."""
+    if isinstance(value, dict):
+        if {"id", "status", "model"} <= value.keys() and not str(value["id"]).startswith("evt_"):
+            return value
+        children = list(value.values())
+    else:
+        children = value if isinstance(value, list) else []
+    if depth == 0:
+        return None
+    found = (_find_generation(child, depth - 1) for child in children if isinstance(child, dict | list))
+    return next((generation for generation in found if generation is not None), None)
+
+
+def _event(generation: Mapping[str, Any]) -> Event:
+    word = wire.text(generation.get("status"))
+    state, notices = state_of(word, STATES)
+    result = wire.mapping(generation.get("result"))
+    error = wire.mapping(generation.get("error"))
+    ended = state in (State.SUCCEEDED, State.FAILED)
+    return Event(
+        state,
+        remote_id=wire.identifier(generation.get("id")),
+        remote_state=word,
+        outputs=wire.outputs([result.get("primary_url"), *wire.strings(result.get("urls"))])
+        if state is State.SUCCEEDED
+        else (),
+        error=failure(error.get("code"), error.get("message"), word) if state is State.FAILED else None,
+        reserved=wire.credit(generation.get("reserved_credits")),
+        charged=wire.credit(generation.get("final_credits")) if ended else None,  # 0 until the end
+        ended_at=wire.moment(generation.get("updated_at")) if ended else None,
+        notices=notices,
+    )
