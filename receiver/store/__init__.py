@@ -1,0 +1,80 @@
+"""The store: all SQL of the project, behind one door for writes and one for reads.
+
+Nothing above this package writes SQL, and nothing in it decides what a task's state should be.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from receiver.store.changes import Changes
+from receiver.store.door import Door
+from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
+from receiver.store.transaction import Transaction, Unit
+
+__all__ = ["Session", "Store", "Transaction", "Unit"]
+
+T = TypeVar("T")
+
+READERS = 4
+
+
+class Store:
+    """One open database."""
+
+    def __init__(self, url: str) -> None:
+        """Open a database that exists and is migrated; raises `ConfigError` naming the path where it is missing."""
+        require_database(url)
+        self._writer = writer_engine(url)
+        self._reader = reader_engine(url)
+        self._door = Door(self._writer)
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._changes = Changes(self._reader)
+
+    async def write(self, unit: Unit[T]) -> T:
+        """Run a unit through the one door and return its result once it is durable.
+
+        Raises `StoreUnavailable`, and whatever the unit raises.
+        """
+        return await self._door.write(unit)
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Run a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+
+    async def until(self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float) -> T:
+        """Run a query, and again after every commit of anybody, until its result is `done` or the time is over.
+
+        Returns the last result. Raises `StoreUnavailable`.
+        """
+        end = time.monotonic() + seconds
+        with self._changes.watching():
+            while True:
+                committed = await self._changes.upcoming()  # taken before the query, so that no commit falls in between
+                result = await self.read(query)
+                left = end - time.monotonic()
+                if done(result) or left <= 0:
+                    return result
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await committed.wait()
+
+    async def close(self) -> None:
+        """Finish what is being written and close all connections."""
+        await self._changes.close()
+        await self._door.close()
+        self._threads.shutdown()
+        self._reader.dispose()
+
+    def _read(self, query: Callable[[Session], T]) -> T:
+        try:
+            with Session(self._reader) as session:
+                return query(session)
+        except DBAPIError as error:
+            raise unavailable(error) from error

@@ -1,0 +1,24 @@
+"""Signs of life in the database: also the proof that it can be written."""
+
+from sqlalchemy import bindparam, insert, update
+from sqlmodel import Session, SQLModel
+
+from receiver.store.transaction import Transaction
+from receiver.tables import Heartbeat
+
+HEARTBEAT = SQLModel.metadata.tables["heartbeat"]
+
+_BEAT = update(HEARTBEAT).where(HEARTBEAT.c.name == bindparam("who"))
+_FIRST = insert(HEARTBEAT)
+
+
+def beat(tx: Transaction, name: str, now: int) -> None:
+    """Write down that a part of the service is at work."""
+    if tx.run(_BEAT, who=name, at=now) == 0:
+        tx.run(_FIRST, name=name, at=now)
+
+
+def last(session: Session, name: str) -> int | None:
+    """Read when a part was last at work, in Unix milliseconds."""
+    found = session.get(Heartbeat, name)
+    return found.at if found else None

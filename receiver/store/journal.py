@@ -1,0 +1,106 @@
+"""What is kept of every exchange: history rows, attempts, deliveries, checks. Written in the same transaction as the
+change that they tell of."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlmodel import SQLModel
+
+from receiver.store.transaction import Transaction
+from receiver.tables import as_json
+
+HISTORY = SQLModel.metadata.tables["history"]
+ATTEMPT = SQLModel.metadata.tables["attempt"]
+DELIVERY = SQLModel.metadata.tables["delivery"]
+CHECK = SQLModel.metadata.tables["status_check"]
+
+KEPT_BYTES = 65_536
+"""Bytes kept of an answer to one of our own requests; a delivery is kept whole."""
+
+_HISTORY = insert(HISTORY).returning(HISTORY.c.id)
+_ATTEMPT = insert(ATTEMPT).returning(ATTEMPT.c.id)
+_DELIVERY = insert(DELIVERY)
+_HELD = (
+    select(DELIVERY.c.id, DELIVERY.c.event)
+    .where(
+        DELIVERY.c.provider == bindparam("account"),
+        DELIVERY.c.remote_id == bindparam("remote"),
+        DELIVERY.c.task_id.is_(None),
+    )
+    .order_by(DELIVERY.c.id)
+)
+_HOLDING = select(func.count().label("number")).where(
+    DELIVERY.c.provider == bindparam("account"), DELIVERY.c.task_id.is_(None)
+)
+_GIVE = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"))
+_CHECK = insert(CHECK)
+_END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
+_LAST_ATTEMPT = (
+    select(ATTEMPT.c.id, ATTEMPT.c.number, ATTEMPT.c.key, ATTEMPT.c.outcome, ATTEMPT.c.departed_at)
+    .where(ATTEMPT.c.task_id == bindparam("task_id"))
+    .order_by(ATTEMPT.c.number.desc())
+    .limit(1)
+)
+_FIRST_OF_KEY = (
+    select(ATTEMPT.c.departed_at, ATTEMPT.c.method, ATTEMPT.c.url, ATTEMPT.c.body)
+    .where(ATTEMPT.c.task_id == bindparam("task_id"), ATTEMPT.c.key == bindparam("attempt_key"))
+    .order_by(ATTEMPT.c.number)
+    .limit(1)
+)
+
+
+def note(tx: Transaction, task_id: str, at: int, kind: str, data: dict[str, Any] | None = None) -> int:
+    """Add a history row and return its id; an attempt, delivery or check that it tells of names it."""
+    return _new_id(tx, _HISTORY, {"task_id": task_id, "at": at, "kind": kind, "data": as_json(data or {})})
+
+
+def add_attempt(tx: Transaction, **values: Any) -> int:
+    """Add an attempt before its request leaves; returns its id."""
+    return _new_id(tx, _ATTEMPT, values)
+
+
+def end_attempt(tx: Transaction, attempt_id: int, **values: Any) -> None:
+    """Write down how an attempt ended."""
+    tx.run(_END_ATTEMPT, attempt_id=attempt_id, **values)
+
+
+def last_attempt(tx: Transaction, task_id: str) -> dict[str, Any] | None:
+    """Read a task's latest attempt."""
+    return tx.one(_LAST_ATTEMPT, task_id=task_id)
+
+
+def first_under_key(tx: Transaction, task_id: str, key: str) -> dict[str, Any] | None:
+    """Read when the first attempt under an idempotency key departed, and what it said."""
+    return tx.one(_FIRST_OF_KEY, task_id=task_id, attempt_key=key)
+
+
+def add_delivery(tx: Transaction, **values: Any) -> None:
+    """Add a delivery with its outcome."""
+    tx.run(_DELIVERY, **values)
+
+
+def holding(tx: Transaction, account: str) -> int:
+    """Count the deliveries to an account that wait for their task."""
+    row = tx.one(_HOLDING, account=account)
+    return int(row["number"]) if row else 0
+
+
+def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: int) -> list[str | None]:
+    """Give a task the deliveries that waited for its id; returns what each says, as it stands in its row."""
+    held = tx.all(_HELD, account=account, remote=remote_id)
+    for row in held:
+        history_id = note(tx, task_id, at, "delivery")
+        tx.run(_GIVE, delivery_id=row["id"], task_id=task_id, history_id=history_id)
+    return [row["event"] for row in held]
+
+
+def add_check(tx: Transaction, **values: Any) -> None:
+    """Add a status request with what came of it."""
+    tx.run(_CHECK, **values)
+
+
+def _new_id(tx: Transaction, statement: Any, values: dict[str, Any]) -> int:
+    row = tx.one(statement, **values)
+    if row is None:
+        raise AssertionError("an INSERT with RETURNING gives its row")
+    return int(row["id"])

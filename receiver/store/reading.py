@@ -1,0 +1,121 @@
+"""Queries for what is shown and decided outside a write: one task, lists, history, counts.
+
+Every function takes a read-only session of `Store.read`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import JSON, ColumnElement, Text, case, cast, literal, or_
+from sqlmodel import Session, col, func, select
+
+from receiver.states import State
+from receiver.tables import Attempt, Check, Delivery, History, Output, Task
+from receiver.wire import clean
+
+T = TypeVar("T", Attempt, Check, Delivery)
+
+
+def task(session: Session, task_id: str) -> Task | None:
+    """Read one task."""
+    return session.get(Task, clean(task_id))
+
+
+def by_key(session: Session, key: str) -> Task | None:
+    """Read the task that was submitted under a caller's idempotency key."""
+    return session.exec(select(Task).where(Task.idempotency_key == key)).first()
+
+
+def outputs(session: Session, task_ids: Sequence[str]) -> dict[str, list[Output]]:
+    """Read the files of some tasks, in order, by task id."""
+    found: dict[str, list[Output]] = {task_id: [] for task_id in task_ids}
+    query = select(Output).where(col(Output.task_id).in_(task_ids)).order_by(col(Output.position))
+    for output in session.exec(query):
+        found[output.task_id].append(output)
+    return found
+
+
+def last_attempt(session: Session, task_id: str) -> Attempt | None:
+    """Read a task's latest attempt."""
+    query = select(Attempt).where(Attempt.task_id == task_id).order_by(col(Attempt.number).desc())
+    return session.exec(query.limit(1)).first()
+
+
+def first_attempt(session: Session, task_id: str, key: str) -> Attempt | None:
+    """Read the first attempt under a provider's idempotency key."""
+    query = select(Attempt).where(Attempt.task_id == task_id, Attempt.key == key).order_by(col(Attempt.number))
+    return session.exec(query.limit(1)).first()
+
+
+def due_accounts(session: Session, now: int) -> list[str]:
+    """Name the provider accounts that have tasks to look at."""
+    return list(session.exec(select(Task.provider).where(col(Task.next_check_at) <= now).distinct()))
+
+
+def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:
+    """Read what happened to a task, each row with the attempt, delivery or check that it tells of."""
+    rows = session.exec(select(History).where(History.task_id == task_id).order_by(col(History.id))).all()
+    told: dict[str, Mapping[int | None, Attempt | Check | Delivery]] = {
+        "attempt": _of(session, Attempt, task_id),
+        "delivery": _of(session, Delivery, task_id),
+        "check": _of(session, Check, task_id),
+    }
+    return [(row, told.get(row.kind, {}).get(row.id)) for row in rows]
+
+
+def _of(session: Session, table: type[T], task_id: str) -> dict[int | None, T]:
+    return {row.history_id: row for row in session.exec(select(table).where(table.task_id == task_id))}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which tasks to list: newest first, those before the id `before`, at most `limit`. Times in Unix milliseconds."""
+
+    states: Sequence[State] = ()
+    provider: str | None = None
+    model: str | None = None
+    q: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    since: int | None = None
+    until: int | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+def listing(session: Session, wanted: Filter) -> list[Task]:
+    """List tasks."""
+    query = select(Task).order_by(col(Task.id).desc()).limit(wanted.limit)
+    if wanted.states:
+        query = query.where(col(Task.state).in_(wanted.states))
+    for column, value in ((Task.provider, wanted.provider), (Task.model, wanted.model)):
+        if value is not None:
+            query = query.where(column == clean(value))
+    if wanted.q:
+        like = "%" + re.sub(r"([%_\\])", r"\\\1", clean(wanted.q)) + "%"
+        query = query.where(
+            or_(*(col(column).ilike(like, escape="\\") for column in (Task.prompt, Task.id, Task.remote_id)))
+        )
+    if wanted.since is not None:
+        query = query.where(Task.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Task.created_at < wanted.until)
+    if wanted.before is not None:
+        query = query.where(Task.id < wanted.before)
+    for key, value in wanted.metadata.items():
+        query = query.where(_labelled(session, clean(key), clean(value)))
+    return list(session.exec(query))
+
+
+def _labelled(session: Session, key: str, value: str) -> ColumnElement[bool]:
+    """Match a metadata entry by its value's text."""
+    if session.get_bind().dialect.name == "sqlite":
+        entries = func.json_each(col(Task.meta)).table_valued("key", "value", "type")
+        words = entries.c.type.in_(("true", "false"))  # whose value is 1 or 0
+        text: ColumnElement[str] = case((words, entries.c.type), else_=cast(entries.c.value, Text))
+    else:
+        entries = func.json_each_text(cast(col(Task.meta), JSON)).table_valued("key", "value")
+        text = cast(entries.c.value, Text)
+    found = select(literal(1)).select_from(entries)  # a correlated EXISTS: no key can be read as a path
+    return found.where(entries.c.key == key, text == value).exists()

@@ -1,0 +1,92 @@
+"""Creates and migrates the schema, with Alembic. Only `receiver serve` and `receiver migrate` call it.
+
+Alembic is imported where a step is really taken: a current database costs neither its ten megabytes nor its time.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from receiver.errors import ConfigError, StoreUnavailable
+from receiver.migrations import REVISIONS
+from receiver.store.engine import database_file, migration_engine, reader_engine, unavailable
+
+SCRIPTS = Path(__file__).parent.parent / "migrations"
+HEAD = REVISIONS[-1]
+LOCK = 7_205_759_403  # any number that is ours alone
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """Bring a database to this release's schema in one transaction; returns the revisions before and after.
+
+    Raises `ConfigError` for a schema from a later release or a file that is no database; nothing is changed then.
+    """
+    file = database_file(url)
+    if file is not None and file.exists():
+        _found(url)  # before it is opened for writing, which may already change its journal mode
+    engine = migration_engine(url)
+    try:
+        with engine.connect() as connection, connection.begin():
+            _one_at_a_time(connection)
+            before = _revision(connection, url)
+            if before != HEAD:
+                _upgrade(connection)
+                _check_references(connection)
+    except DBAPIError as error:
+        raise ConfigError(f"{_where(url)}: {unavailable(error)}") from error
+    finally:
+        engine.dispose()
+    return before, HEAD
+
+
+def require_current(url: str) -> None:
+    """Refuse a database whose schema is not this release's; raises `ConfigError` naming the remedy."""
+    if _found(url) != HEAD:
+        raise ConfigError(f"{_where(url)} has an older schema; run `receiver migrate`.")
+
+
+def _found(url: str) -> str | None:
+    engine = reader_engine(url)
+    try:
+        with engine.connect() as connection:
+            return _revision(connection, url)
+    except (DBAPIError, StoreUnavailable) as error:
+        raise ConfigError(f"{_where(url)}: {unavailable(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def _one_at_a_time(connection: Connection) -> None:
+    """Keep two processes from migrating at once; SQLite's write lock does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - see the module's docstring
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _revision(connection: Connection, url: str) -> str | None:
+    """Read the revision of a database, None for an empty one; raises `ConfigError` for one of a later release."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if found is not None and found not in REVISIONS:
+        raise ConfigError(f"{_where(url)} has the schema {found} of a later release; install that release.")
+    return None if found is None else str(found)
+
+
+def _check_references(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+        raise ConfigError("The migration would leave rows without their task; nothing was changed.")
+
+
+def _where(url: str) -> str:
+    return str(database_file(url) or "the PostgreSQL database")

@@ -1,0 +1,128 @@
+"""Task rows: inserting, reading for a change, the guarded change itself, leases.
+
+`lifecycle` decides what is written; nothing here does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, bindparam, insert, or_, select, update
+from sqlmodel import SQLModel
+
+from receiver.states import State
+from receiver.store.transaction import Transaction
+
+TASK = SQLModel.metadata.tables["task"]
+OUTPUT = SQLModel.metadata.tables["output"]
+
+_HEAVY = {"input", "metadata", "prompt", "idempotency_key", "order_digest", "result"}
+_ID: BindParameter[str] = bindparam("task_id")
+
+_INSERT = insert(TASK)
+_INSERT_OUTPUT = insert(OUTPUT)
+_CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).where(TASK.c.id == _ID).with_for_update()
+_ORDER = select(TASK.c.model, TASK.c.input, TASK.c.validated).where(TASK.c.id == _ID)
+_BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
+_BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
+_URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
+_CHANGE = update(TASK).where(TASK.c.id == _ID, TASK.c.state == bindparam("was"))
+
+SKEW = 600_000
+"""Milliseconds by which the leases of two processes may differ: by their clocks, or by what they wait for an answer."""
+# A lease that ends later than any other process can have given out is left over from a clock that was ahead.
+_FREE = or_(
+    TASK.c.leased_until.is_(None),
+    TASK.c.leased_until <= bindparam("now"),
+    TASK.c.leased_until > bindparam("until", type_=BigInteger) + SKEW,
+)
+_LEASE = {"claim": TASK.c.claim + 1, "leased_until": bindparam("until")}
+_TAKEN = (TASK.c.id, TASK.c.claim)
+_CLAIM_ONE = update(TASK).where(TASK.c.id == _ID, _FREE).values(_LEASE).returning(*_TAKEN)
+_CLAIM_DUE = (
+    update(TASK)
+    .where(
+        TASK.c.id.in_(
+            select(TASK.c.id)
+            .where(TASK.c.provider == bindparam("account"), TASK.c.next_check_at <= bindparam("now"), _FREE)
+            .order_by(TASK.c.next_check_at)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(_LEASE)
+    .returning(*_TAKEN)
+)
+_CLAIM_CRASHED = (
+    update(TASK)
+    .where(TASK.c.state == State.SUBMITTING.value, TASK.c.leased_until.is_not(None), _FREE)
+    .values(_LEASE)
+    .returning(*_TAKEN)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease on a task: whoever holds the current number may write for it."""
+
+    task_id: str
+    number: int
+
+
+def insert_task(tx: Transaction, values: dict[str, Any]) -> None:
+    """Add a task row."""
+    tx.run(_INSERT, **values)
+
+
+def insert_outputs(tx: Transaction, task_id: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Add a task's produced files, in order."""
+    for position, row in enumerate(rows):
+        tx.run(_INSERT_OUTPUT, task_id=task_id, position=position, **row)
+
+
+def current(tx: Transaction, task_id: str) -> dict[str, Any] | None:
+    """Read what a change needs to know of a task, and keep others from changing it until the commit."""
+    return tx.one(_CURRENT, task_id=task_id)
+
+
+def order_of(tx: Transaction, task_id: str) -> dict[str, Any] | None:
+    """Read what was ordered."""
+    return tx.one(_ORDER, task_id=task_id)
+
+
+def by_key(tx: Transaction, key: str) -> dict[str, Any] | None:
+    """Find the task that was submitted under a caller's idempotency key."""
+    return tx.one(_BY_KEY, key=key)
+
+
+def by_remote(tx: Transaction, provider: str, remote_id: str) -> str | None:
+    """Find the task that holds a provider's id."""
+    row = tx.one(_BY_REMOTE, account=provider, remote=remote_id)
+    return str(row["id"]) if row else None
+
+
+def output_urls(tx: Transaction, task_id: str) -> list[str]:
+    """List the URLs of a task's files."""
+    return [str(row["url"]) for row in tx.all(_URLS, task_id=task_id)]
+
+
+def change(tx: Transaction, task_id: str, was: str, values: dict[str, Any]) -> bool:
+    """Write values to a task if it is still in the state it was read in."""
+    return tx.run(_CHANGE, task_id=task_id, was=was, **values) == 1
+
+
+def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | None:
+    """Take the lease on one task, due or not; None while another holds it."""
+    row = tx.one(_CLAIM_ONE, task_id=task_id, now=now, until=until)
+    return Claim(row["id"], row["claim"]) if row else None
+
+
+def claim_due(tx: Transaction, provider: str, now: int, until: int, most: int) -> list[Claim]:
+    """Take leases on at most so many of a provider account's due tasks, the longest due first."""
+    rows = tx.all(_CLAIM_DUE, account=provider, now=now, until=until, most=most)
+    return [Claim(row["id"], row["claim"]) for row in rows]
+
+
+def claim_crashed(tx: Transaction, now: int, until: int) -> list[Claim]:
+    """Take over every submission whose holder let its lease run out."""
+    return [Claim(row["id"], row["claim"]) for row in tx.all(_CLAIM_CRASHED, now=now, until=until)]

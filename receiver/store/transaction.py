@@ -1,0 +1,90 @@
+"""One open write transaction as a unit of `Store.write` sees it, and its statements compiled for the driver."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.elements import ClauseElement
+
+T = TypeVar("T")
+
+
+class Transaction:
+    """One open write transaction as a unit sees it.
+
+    Statements are SQLAlchemy's, compiled once for the dialect and run at the driver's own speed; values are plain
+    texts, numbers and bytes (`tables.as_json` for JSON columns).
+    """
+
+    def __init__(self, cursor: Any, compiler: "Compiler") -> None:
+        self._cursor = cursor
+        self._compiler = compiler
+        self._broken: Exception | None = None
+
+    def run(self, statement: Executable, **values: Any) -> int:
+        """Execute a statement; returns the number of rows it changed."""
+        self.insist()
+        sql, fixed = self._compiler.compile(statement, values.keys())
+        try:
+            self._cursor.execute(sql, {**fixed, **values})
+        except Exception as error:
+            self._broken = error
+            raise
+        return int(self._cursor.rowcount)
+
+    @property
+    def dialect(self) -> str:
+        """Name the database: `sqlite` or `postgresql`."""
+        return self._compiler.dialect
+
+    def insist(self) -> None:
+        """Raise the error of a statement that failed, also where a unit swallowed it.
+
+        The database may have rolled back by itself: what is written then would be stored at once and alone.
+        """
+        if self._broken is not None:
+            raise self._broken
+
+    def all(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
+        """Execute a statement and return its rows by column name."""
+        self.run(statement, **values)
+        names = [column[0] for column in self._cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in self._cursor.fetchall()]
+
+    def one(self, statement: Executable, **values: Any) -> dict[str, Any] | None:
+        """Execute a statement and return its first row, if any."""
+        self.run(statement, **values)
+        row = self._cursor.fetchone()
+        if row is None:
+            return None
+        return dict(zip([column[0] for column in self._cursor.description], row, strict=True))
+
+
+Unit = Callable[[Transaction], T]
+
+
+class Compiler:
+    """Compiles each statement once for each set of values it is given."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._dialect = engine.dialect
+        self._known: dict[tuple[int, frozenset[str]], tuple[str, Mapping[str, Any], Executable]] = {}
+
+    @property
+    def dialect(self) -> str:
+        """Name the database that is compiled for."""
+        return str(self._dialect.name)
+
+    def compile(self, statement: Executable, names: Any) -> tuple[str, Mapping[str, Any]]:
+        """Return the SQL text and the values that are part of the statement itself."""
+        key = (id(statement), frozenset(names))
+        known = self._known.get(key)
+        if known is None:
+            assert isinstance(statement, ClauseElement)  # noqa: S101 - narrows for the type checker
+            columns = list(names) if getattr(statement, "is_dml", False) else None
+            compiled = statement.compile(dialect=self._dialect, column_keys=columns)
+            fixed = {name: value for name, value in (compiled.params or {}).items() if name not in key[1]}
+            # The statement is kept, so that its id cannot be given to another one.
+            known = self._known[key] = (str(compiled), fixed, statement)
+        return known[0], known[1]

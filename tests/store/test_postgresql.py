@@ -1,0 +1,202 @@
+"""The same store on PostgreSQL, where its binaries are installed.
+
+What differs there: when commits become visible, how statements fail, which texts are refused.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlmodel import Session
+
+from receiver.addresses import check_database_url
+from receiver.errors import ConfigError, StoreUnavailable
+from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, tasks
+from receiver.store.door import PATIENCE
+from receiver.store.reading import Filter
+from receiver.store.schema import HEAD
+from tests.system import postgres
+
+from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries"),
+]
+
+SOON = 1.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.server() as url:
+        yield check_database_url(url)
+
+
+@pytest.fixture
+def other(server: str) -> Iterator[Engine]:
+    """Somebody else's connections to an empty, migrated database."""
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    schema.migrate(server)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+async def store(server: str, other: Engine) -> AsyncIterator[Store]:
+    store = Store(server)
+    yield store
+    await store.close()
+
+
+def names(other: Engine) -> list[str]:
+    with other.connect() as connection:
+        return sorted(connection.scalars(text("SELECT name FROM heartbeat")))
+
+
+def test_it_is_migrated_once_also_by_several_at_once(server: str, other: Engine) -> None:
+    with other.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(schema.migrate(server))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results, key=str) == [(HEAD, HEAD)] * 3 + [(None, HEAD)]
+    schema.require_current(server)
+
+
+def test_a_schema_from_the_future_is_refused(server: str, other: Engine) -> None:
+    with other.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for call in (schema.migrate, schema.require_current):
+        with pytest.raises(ConfigError, match="9999 of a later release"):
+            call(server)
+
+
+async def test_a_failing_unit_neither_harms_nor_loses_its_neighbours(store: Store, other: Engine) -> None:
+    def failing(tx: Transaction) -> None:
+        heartbeats.beat(tx, "bad", 1)
+        raise LookupError
+
+    def orphan(tx: Transaction) -> None:
+        journal.note(tx, "tsk_nobody", NOW, "note")
+
+    units = [beat("a"), failing, beat("b"), orphan, beat("c")]
+    results = await asyncio.gather(*map(store.write, units), return_exceptions=True)
+    assert [type(result) for result in results] == [
+        type(None), LookupError, type(None), StoreUnavailable, type(None)
+    ]  # fmt: skip
+    assert names(other) == ["a", "b", "c"]
+
+
+async def test_a_statement_that_failed_dooms_its_unit_there_too(store: Store, other: Engine) -> None:
+    def swallowing(tx: Transaction) -> None:
+        with contextlib.suppress(Exception):  # what no unit should do
+            journal.note(tx, "tsk_nobody", NOW, "note")
+
+    results = await asyncio.gather(store.write(beat("a")), store.write(swallowing), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), StoreUnavailable]
+    assert names(other) == ["a"]
+
+
+async def test_a_commit_out_of_the_order_of_its_ids_wakes_whoever_waits(store: Store, other: Engine) -> None:
+    """The highest id is no measure: a lower one may become visible after it."""
+    await store.write(add_tasks(task_row("tsk_1")))
+    insert = text("INSERT INTO history (task_id, at, kind, data) VALUES ('tsk_1', 0, :kind, '{}')")
+    early = other.execution_options(isolation_level="READ COMMITTED").connect()
+    early.execute(insert, {"kind": "early"})
+    with other.connect() as late:
+        late.execute(insert, {"kind": "late"})
+    looked = asyncio.Event()
+
+    def kinds(session: Session) -> list[str]:
+        return [row.kind for row, _ in reading.history(session, "tsk_1")]
+
+    def done(found: list[str]) -> bool:
+        looked.set()
+        return "early" in found
+
+    waiting = asyncio.create_task(store.until(kinds, done, 30))
+    await looked.wait()
+    early.commit()
+    early.close()
+    assert await asyncio.wait_for(waiting, SOON) == ["early", "late"]
+
+
+async def test_readers_cannot_write(store: Store) -> None:
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.read(lambda session: session.execute(text("DELETE FROM heartbeat")))
+
+
+async def test_a_lost_connection_is_replaced(store: Store, other: Engine) -> None:
+    await store.write(beat("a"))
+    assert await store.read(beats("a")) == 1
+    with other.connect() as connection:
+        connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query <> ''")
+        )
+    assert await asyncio.gather(*(store.write(count_up("sum")) for _ in range(10))) == list(range(1, 11))
+    await until_read(store, 10)
+
+
+async def until_read(store: Store, number: int) -> None:
+    """A reader may still meet its own lost connection once."""
+    async with asyncio.timeout(5):
+        while True:
+            _, found = await timed(store.read(beats("sum")))
+            if found == number:
+                return
+
+
+async def test_a_server_that_is_away_refuses_everybody_in_time(server: str, other: Engine) -> None:
+    away = Store(server.replace("postgres@", "nobody-knows-me@"))
+    answers = await asyncio.gather(*(timed(away.write(beat(f"{n}"))) for n in range(400)))
+    assert {type(error) for _, error in answers} == {StoreUnavailable}
+    assert max(seconds for seconds, _ in answers) < PATIENCE + 0.8
+    assert "postgres@" not in str(answers[0][1])
+    await away.close()
+
+
+async def test_labels_are_matched_by_their_values_text(store: Store) -> None:
+    metadata = {"a.b": "x", 'say "hi"': "x", "number": 7, "yes": True, "nothing": None, "näme 🎬": "wért"}
+    await store.write(add_tasks(task_row("tsk_1", metadata=metadata), task_row("tsk_2", metadata={"a": {"b": "x"}})))
+
+    async def found(key: str, value: str) -> list[str]:
+        wanted = Filter(metadata={key: value})
+        return [task.id for task in await store.read(lambda session: reading.listing(session, wanted))]
+
+    for key, value in (("a.b", "x"), ('say "hi"', "x"), ("number", "7"), ("yes", "true"), ("näme 🎬", "wért")):
+        assert await found(key, value) == ["tsk_1"], key
+    assert await found("nothing", "") == []
+    assert await found("\0", "\udcff") == []
+
+
+@pytest.mark.parametrize("strange", ["\0", "\udcff"])
+async def test_no_text_of_a_caller_troubles_a_query(store: Store, strange: str) -> None:
+    assert await store.read(lambda session: reading.task(session, strange)) is None
+    for wanted in (Filter(q=strange), Filter(provider=strange), Filter(model=strange)):
+        assert await store.read(lambda session, wanted=wanted: reading.listing(session, wanted)) == []  # type: ignore[misc]
+
+
+async def test_pollers_of_several_processes_never_take_the_same_task(store: Store, server: str) -> None:
+    await store.write(add_tasks(*(task_row(f"tsk_{n:03}", next_check_at=NOW - n) for n in range(60))))
+    others = [Store(server) for _ in range(2)]
+
+    async def take(from_store: Store) -> list[str]:
+        claims = await from_store.write(lambda tx: tasks.claim_due(tx, "revid", NOW, NOW + 45_000, 2))
+        return [claim.task_id for claim in claims]
+
+    taken = await asyncio.gather(*(take(one) for one in [store, *others] * 15))
+    for other in others:
+        await other.close()
+    assert sorted(task_id for ids in taken for task_id in ids) == [f"tsk_{n:03}" for n in range(60)]
