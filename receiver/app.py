@@ -1,0 +1,111 @@
+"""The service as an ASGI application: a table of contents.
+
+`server` runs it, tests drive it. The database must exist and be migrated before it starts.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from receiver import services as wiring
+from receiver.errors import StoreUnavailable
+from receiver.poller import Poller, recover
+from receiver.sandbox.app import Sandbox
+from receiver.services import Services
+from receiver.settings import Settings
+from receiver.web.openapi import openapi
+from receiver.web.operations import OPERATIONS
+from receiver.web.pages import ROUTES as PAGES
+from receiver.web.problems import HANDLERS
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 1.0
+SANDBOX_LEDGER = "sandbox-provider.jsonl"
+DRAIN_SECONDS = 3.0
+"""How long requests to providers may go on after the last answer of ours. With the time that a locked database takes to
+write down how the rest ended, the whole stop takes under ten."""
+
+
+def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -> Starlette:
+    """Make the application; `clock` gives Unix milliseconds."""
+    sandbox = _sandbox(settings) if settings.sandbox else None
+    routes: list[BaseRoute] = [
+        *(Route(o.path, o.endpoint, methods=[o.method], name=o.endpoint.__name__) for o in OPERATIONS),
+        Route("/openapi.json", openapi),
+        *PAGES,
+    ]
+    if sandbox is not None:
+        routes.append(Mount("/sandbox", app=sandbox.app))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            if sandbox is not None:
+                await stack.enter_async_context(sandbox.running())
+            services = Services.open(settings, clock=clock)
+            stack.push_async_callback(services.close, DRAIN_SECONDS)
+            app.state.services = services
+            app.state.recovered = False
+            await _start(app, services, stack)
+            yield
+
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    if settings.path_prefix:
+        app.add_middleware(Prefixed, prefix=settings.path_prefix)
+    return app
+
+
+async def _start(app: Starlette, services: Services, stack: AsyncExitStack) -> None:
+    """Resolve what a stopped process left, then begin to poll. A database that is away does not end the start."""
+    try:
+        await _recover(app, services)
+    except StoreUnavailable:
+        services.background.start(_recover_later(app, services))
+    if services.settings.poller:
+        poller = Poller(services)
+        services.background.start(poller.run())
+        stack.callback(poller.stop)
+
+
+async def _recover(app: Starlette, services: Services) -> None:
+    recovered = await recover(services)
+    if recovered:
+        log.warning("submissions_left_by_a_stopped_process", unconfirmed=recovered)
+    app.state.recovered = True
+
+
+async def _recover_later(app: Starlette, services: Services) -> None:
+    while not app.state.recovered:
+        try:
+            await _recover(app, services)
+        except StoreUnavailable as error:
+            log.warning("not_recovered_yet", reason=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _sandbox(settings: Settings) -> Sandbox:
+    return Sandbox(
+        ledger_path=settings.data_dir / SANDBOX_LEDGER,
+        callbacks_to=settings.public_url,
+    )
+
+
+class Prefixed:
+    """Takes the public URL's path off requests that a proxy passed on with it."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(f"{self._prefix}/"):
+            path = scope["path"].removeprefix(self._prefix)
+            raw = scope.get("raw_path", path.encode()).removeprefix(self._prefix.encode())
+            scope = {**scope, "path": path, "raw_path": raw}
+        await self._app(scope, receive, send)

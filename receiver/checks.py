@@ -1,0 +1,170 @@
+"""Ask a provider about one task and let the answer change it; at the deadline for the last time.
+
+The poller calls it for due tasks, the inbox when evidence is weak, the API when a person wants to know. A check that
+fails says nothing about the task: only the state field of a status answer does.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from receiver import confirmation
+from receiver.errors import Busy, Conflict, NotFound, NotSent, ProviderError, Unreadable
+from receiver.lifecycle import apply
+from receiver.messages import Event, Problem, Remote, Source
+from receiver.moves import Context, Row, departed, move, write
+from receiver.services import Services
+from receiver.states import SETTLED, State, Via
+from receiver.store import Transaction, journal, reading, tasks
+from receiver.store.tasks import Claim
+from receiver.tables import Task
+
+log = structlog.get_logger()
+
+ASKED_NOTHING = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a look at a task: the state it was left in, and whether a request brought no usable answer."""
+
+    state: State | None
+    asked: bool = False
+    failed: bool = False
+
+
+async def check_now(services: Services, task_id: str) -> None:
+    """Ask about one task at once, unless somebody else is asking just now. Raises `NotFound` and `Conflict`.
+
+    The check goes on even if its caller is cancelled.
+    """
+    task = await services.store.read(lambda session: reading.task(session, task_id))
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.")
+    if task.remote_id is None:
+        raise Conflict("The provider's id of this task is not known, so there is nothing to ask about.")
+    now, until = services.clock(), services.lease_end()
+    claim = await services.store.write(lambda tx: tasks.claim_one(tx, task_id, now, until))
+    if claim is not None:
+        await asyncio.shield(services.background.start(check(services, claim)))
+
+
+async def check(services: Services, claim: Claim) -> Checked:
+    """Ask about a claimed task, write down what came of it, and give the lease back."""
+    task = await services.store.read(lambda session: reading.task(session, claim.task_id))
+    if task is None:
+        return Checked(None)
+    if task.remote_id is None:
+        return await services.store.write(lambda tx: _Asked(services, claim, task).end(tx))
+    asked = _Asked(services, claim, task)
+    try:
+        await asked.ask(task.remote_id)
+    except asyncio.CancelledError:
+        await asyncio.shield(services.store.write(asked.give_back))
+        raise
+    checked = await services.store.write(asked.end)
+    log.info("check", task=task.id, provider=task.provider, state=checked.state, failed=checked.failed)
+    return checked
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One status request, or none where there is no id to ask about, and what follows from it."""
+
+    services: Services
+    claim: Claim
+    task: Task
+    asked_at: int | None = None
+    event: Event | None = None
+    error: ProviderError | Unreadable | None = None
+    answer: httpx.Response | None = None
+
+    async def ask(self, remote_id: str) -> None:
+        """Send the request and read its answer; whatever goes wrong becomes the check's error."""
+        self.asked_at = self.services.clock()
+        provider = self.services.providers.get(self.task.provider)
+        if provider is None:
+            self.error = NotSent("not_configured", f"{self.task.provider} is not configured; set its API key.")
+            return
+        flow = provider.status(Remote(remote_id, self.task.model))
+        try:
+            event = await self.services.outbound.run(provider.name, flow, answered=self._answered)
+        except (ProviderError, Unreadable) as error:
+            self.error = error
+            return
+        if event.state is None:
+            self.error = Unreadable("The answer tells no state.")
+        else:
+            self.event = event
+
+    def _answered(self, response: httpx.Response) -> None:
+        self.answer = response
+
+    def end(self, tx: Transaction) -> Checked:
+        """Apply the answer, plan the next look or end the task, and release the lease."""
+        context = self.services.context(self.task.provider)
+        row = tasks.current(tx, self.task.id)
+        if row is None:
+            return Checked(None)
+        history_id = None if self.asked_at is None else journal.note(tx, row["id"], context.now, "check")
+        outcome = ASKED_NOTHING
+        ours = row["claim"] == self.claim.number
+        if self.event is not None and ours:
+            outcome = apply(tx, row, self.event, Source(Via.CHECK), context).value
+        if history_id is not None:
+            self._keep(tx, row, context, history_id, outcome)
+        if ours:
+            self._go_on(tx, row, context)
+            write(tx, row, context, {"leased_until": None})
+        return Checked(State(row["state"]), asked=history_id is not None, failed=self.error is not None)
+
+    def give_back(self, tx: Transaction) -> None:
+        """Release the lease of a check that was broken off: the task is due as before."""
+        row = tasks.current(tx, self.task.id)
+        if row is not None and row["claim"] == self.claim.number:
+            write(tx, row, self.services.context(self.task.provider), {"leased_until": None})
+
+    def _keep(self, tx: Transaction, row: Row, context: Context, history_id: int, outcome: str) -> None:
+        journal.add_check(
+            tx,
+            history_id=history_id,
+            task_id=row["id"],
+            asked_at=self.asked_at,
+            ended_at=context.now,
+            outcome=outcome,
+            http_status=self.answer.status_code if self.answer else None,
+            message=str(self.error) if self.error else None,
+            answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
+        )
+        write(tx, row, context, {"checks": row["checks"] + 1})
+
+    def _go_on(self, tx: Transaction, row: Row, context: Context) -> None:
+        if context.now >= context.schedule.due(departed(row)) and row["state"] not in SETTLED - {State.EXPIRED}:
+            expire(tx, row, context)
+        elif row["state"] in SETTLED:
+            write(tx, row, context, {"next_check_at": None})
+        elif row["remote_id"] is None:
+            write(tx, row, context, {"next_check_at": context.schedule.due(departed(row))})
+        else:
+            asked = self.error.retry_after if isinstance(self.error, Busy) else None
+            later = context.schedule.next_try(context.now, departed(row), row["gaps"], context.chance, asked)
+            write(tx, row, context, {"next_check_at": later, "gaps": row["gaps"] + 1})
+
+
+def expire(tx: Transaction, row: Row, context: Context) -> None:
+    """End a task at its deadline: a final callback that still awaits its confirmation is believed now; a success
+    without a result counts; anything else expires."""
+    awaited = confirmation.load(row["pending"])
+    if awaited is not None:
+        event, source = awaited
+        apply(tx, row, event, source, context)
+    elif row["empties"]:
+        apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
+    if row["state"] in SETTLED:
+        write(tx, row, context, {"next_check_at": None})
+        return
+    words = f"No end was heard of within {context.schedule.deadline:g} s."
+    if not move(tx, row, State.EXPIRED, Via.CLOCK, context, why=Problem("deadline", words)):
+        write(tx, row, context, {"next_check_at": None})

@@ -1,0 +1,33 @@
+"""The command line: each command is a few lines over the same functions as the API. Only this package prints.
+
+Exit codes: 0 done, 1 a task did not succeed or something is wrong, 2 usage or settings.
+"""
+
+import logging
+import sys
+from typing import NoReturn
+
+from receiver import logs
+from receiver.cli import operating, tasks
+from receiver.cli.frame import cli, say
+from receiver.errors import ConfigError, Invalid, ReceiverError
+
+__all__ = ["main", "operating", "tasks"]
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    logs.configure(logging.WARNING)  # whoever serves or polls tells more
+    try:
+        cli()
+    except ConfigError as error:
+        say(str(error))
+        sys.exit(2)
+    except Invalid as error:
+        for fault in error.faults:
+            say(f"{'.'.join(map(str, fault.loc))}: {fault.msg}")
+        sys.exit(2)
+    except ReceiverError as error:
+        say(str(error))
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,72 @@
+"""What every command stands in: settings, an open database, and the two ways to say something."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import typer
+from dotenv import dotenv_values
+from rich.console import Console, RenderableType
+
+from receiver.cli.terminal import one_line
+from receiver.keys import with_secrets
+from receiver.providers import CONFIG_TYPES
+from receiver.services import Services
+from receiver.settings import Settings
+from receiver.store import schema
+from receiver.store.engine import require_database
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    help="Submits video and image tasks, hears back, and never loses or buys one twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+IN_A_PIPE = 100_000
+"""Columns where nobody looks: nothing is cut there."""
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else IN_A_PIPE)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def load_settings(**changes: str) -> Settings:
+    """Read the settings from the environment, then from a `.env` file; unknown variables are named."""
+    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    settings = Settings.load({**file, **os.environ, **changes}, CONFIG_TYPES)
+    for sentence in settings.unknown:
+        say(sentence)
+    return settings
+
+
+def run(work: Callable[[Services], Awaitable[T]]) -> T:
+    """Do one command's work on the existing, current database; raises `ConfigError` naming what is missing."""
+    settings = load_settings()
+    require_database(settings.database)
+    schema.require_current(settings.database)
+    settings = with_secrets(settings)
+
+    async def go() -> T:
+        services = Services.open(settings)
+        try:
+            return await work(services)
+        finally:
+            await services.close(settings.timeout)
+
+    return asyncio.run(go())
+
+
+def say(words: str) -> None:
+    """Tell people something that is not the result."""
+    err.print("\n".join(map(one_line, words.split("\n"))), markup=False)
+
+
+def give(document: Any, shown: RenderableType, *, as_json: bool) -> None:
+    """Print a result: JSON for machines, otherwise what people read."""
+    if as_json:
+        typer.echo(json.dumps(document))  # ASCII: an input may hold what no terminal takes
+    else:
+        out.print(shown, markup=False)

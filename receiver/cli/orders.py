@@ -1,0 +1,43 @@
+"""Reads an order from the command line's words: parameters take the types that the model's document gives them."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from receiver import wire
+from receiver.catalog import Model, Parameter
+from receiver.errors import Fault, Invalid, Unreadable
+
+
+def parse_pairs(place: str, pairs: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE words; raises `Invalid`."""
+    found = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise Invalid([Fault((place, pair[:60]), "must be written NAME=VALUE")])
+        found[name] = value
+    return found
+
+
+def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], whole: str | None) -> dict[str, Any]:
+    """Put an input together from JSON, single parameters and the prompt, later ones winning; raises `Invalid`."""
+    given: dict[str, Any] = {}
+    if whole is not None:
+        try:
+            given = wire.read_object(whole)
+        except Unreadable as error:
+            raise Invalid([Fault(("input",), str(error))]) from error
+    known = (model.parameters if model else None) or {}
+    given |= {name: _value(known.get(name), text) for name, text in parse_pairs("set", pairs).items()}
+    return given | ({"prompt": prompt} if prompt is not None else {})
+
+
+def _value(parameter: Parameter | None, text: str) -> Any:
+    """Take a text for a text parameter; for others, and unknown ones, what it is as JSON, else the text."""
+    if parameter is not None and parameter.kind == "text":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [text] if parameter is not None and parameter.kind == "texts" else text

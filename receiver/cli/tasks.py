@@ -1,0 +1,210 @@
+"""Commands about tasks. They work on the database directly, beside a running service."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from receiver import adoption, submission
+from receiver.checks import check_now
+from receiver.cli import orders, terminal
+from receiver.cli.frame import cli, err, give, out, run, say
+from receiver.documents import Document, history_document
+from receiver.errors import Fault, Invalid
+from receiver.services import Services
+from receiver.states import SETTLED, State
+from receiver.store import reading
+from receiver.tables import Task
+from receiver.web.api import show, show_all
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
+TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
+Key = Annotated[str | None, typer.Option("--key", help="an idempotency key: the same order under it buys once")]
+
+FOREVER = 10 * 365 * 86400.0
+BAD = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
+
+
+@cli.command()
+def submit(
+    provider: Annotated[str, typer.Argument(help="rivya, apixo, revid, gateway ...")],
+    model: Annotated[str, typer.Argument(help="the provider's model id")],
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="what to make")] = None,
+    parameters: Annotated[list[str] | None, typer.Option("--set", help="a parameter, NAME=VALUE; repeatable")] = None,
+    input_json: Annotated[str | None, typer.Option("--input", help="the input as JSON; - reads standard input")] = None,
+    metadata: Annotated[list[str] | None, typer.Option(help="your own label, KEY=VALUE; repeatable")] = None,
+    validate: Annotated[bool, typer.Option(help="check the input against the model's documents")] = True,
+    key: Key = None,
+    wait_for_it: Annotated[bool, typer.Option("--wait", help="wait until the task has settled")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task."""
+
+    async def work(services: Services) -> list[Document]:
+        known = services.provider(provider).models.get(model)
+        if known is None:
+            say(f'"{model}" is no model that {provider} documents: it is passed on unchecked, at a price not known.')
+        whole = sys.stdin.read() if input_json == "-" else input_json
+        given = orders.parse_input(known, prompt, parameters or [], whole)
+        labels = orders.parse_pairs("metadata", metadata or [])
+        body = {"provider": provider, "model": model, "input": given, "metadata": labels, "validate": validate}
+        order = submission.NewTask(
+            provider, model, given, labels, validate=validate, key=key, digest=submission.digest_of(body)
+        )
+        task_id, _ = await submission.submit(services, order)
+        return await _wait(services, [task_id], FOREVER) if wait_for_it else [await show(services, task_id)]
+
+    _finish(run(work), as_json=as_json, waited=wait_for_it)
+
+
+@cli.command("list")
+def list_tasks(
+    state: Annotated[list[State] | None, typer.Option(help="repeatable")] = None,
+    provider: Annotated[str | None, typer.Option()] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    q: Annotated[str | None, typer.Option("--q", help="part of a prompt, id or remote id")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks, newest first."""
+    wanted = reading.Filter(states=state or (), provider=provider, model=model, q=q, limit=limit)
+    tasks = run(lambda services: show_all(services, wanted))
+    give({"tasks": tasks}, terminal.task_table(tasks) if tasks else Text("no tasks"), as_json=as_json)
+
+
+@cli.command("show")
+def show_task(task_id: TaskId, as_json: AsJson = False) -> None:
+    """Show one task and what happened to it."""
+
+    async def work(services: Services) -> tuple[Document, list[Document]]:
+        task = await show(services, task_id)
+        rows = await services.store.read(lambda session: reading.history(session, task_id))
+        return task, [history_document(row, told, services.redactor) for row, told in rows]
+
+    task, events = run(work)
+    give({**task, "history": events}, terminal.task_details(task, events), as_json=as_json)
+
+
+@cli.command()
+def wait(
+    task_ids: Annotated[list[str], typer.Argument(help="tasks' ids")],
+    seconds: Annotated[float, typer.Option("--timeout", help="give up after so many seconds")] = FOREVER,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until tasks have settled; exit code 1 if one did not succeed."""
+    _finish(run(lambda services: _wait(services, task_ids, seconds)), as_json=as_json, waited=True)
+
+
+@cli.command()
+def check(task_id: TaskId, as_json: AsJson = False) -> None:
+    """Ask the provider about a task now."""
+
+    async def work(services: Services) -> list[Document]:
+        await check_now(services, task_id)
+        return [await show(services, task_id)]
+
+    _finish(run(work), as_json=as_json)
+
+
+@cli.command()
+def retry(
+    task_id: TaskId,
+    key: Key = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask on a terminal")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Order the same again as a new task: this buys, and says the price first."""
+
+    async def work(services: Services) -> list[Document]:
+        price = (await show(services, task_id))["credits"]["estimated"]
+        say(f"This buys it again: {'the price is not known' if price is None else f'about {price} credits'}.")
+        if err.is_terminal and sys.stdin.isatty() and not yes:
+            typer.confirm("Order it?", abort=True, err=True)
+        new, _ = await submission.retry(services, task_id, key)
+        return [await show(services, new)]
+
+    _finish(run(work), as_json=as_json)
+
+
+@cli.command()
+def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
+    """Withdraw a task that is still queued."""
+
+    async def work(services: Services) -> list[Document]:
+        await submission.cancel(services, task_id)
+        return [await show(services, task_id)]
+
+    _finish(run(work), as_json=as_json)
+
+
+@cli.command()
+def adopt(
+    task_id: TaskId,
+    remote_id: Annotated[str | None, typer.Argument(help="the id that you found at the provider")] = None,
+    not_bought: Annotated[bool, typer.Option("--not-bought", help="you looked there: it was not bought")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Resolve an unconfirmed task, or a silent expired one, by hand."""
+    if (remote_id is None) is not not_bought:
+        raise Invalid([Fault(("adopt",), "give either the provider's id or --not-bought")])
+
+    async def work(services: Services) -> list[Document]:
+        if remote_id is not None:
+            await adoption.adopt(services, task_id, remote_id)
+        else:
+            await adoption.not_bought(services, task_id)
+        return [await show(services, task_id)]
+
+    _print(run(work), as_json=as_json)
+
+
+@cli.command()
+def track(
+    provider: Annotated[str, typer.Argument(help="the account where it was bought")],
+    remote_id: Annotated[str, typer.Argument(help="the provider's id")],
+    model: Annotated[str, typer.Option(help="the model, which some providers' status requests need")] = "unknown",
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a task that was bought elsewhere: nothing is sent but status requests."""
+
+    async def work(services: Services) -> list[Document]:
+        body = {"provider": provider, "model": model, "remote_id": remote_id}
+        order = submission.NewTask(provider, model, {}, key=key, digest=submission.digest_of(body))
+        task_id, _ = await adoption.track(services, order, remote_id)
+        return [await show(services, task_id)]
+
+    _finish(run(work), as_json=as_json)
+
+
+async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[Document]:
+    """Wait for tasks, with a bar for each on a terminal; raises `NotFound` for one that is not there."""
+    wanted = [(await show(services, task_id))["id"] for task_id in dict.fromkeys(task_ids)]
+    with terminal.Bars(err) as bars:
+
+        def over(tasks: list[Task | None]) -> bool:
+            known = [task for task in tasks if task is not None]
+            for task in known:
+                bars.update(task.id, task.state.value, task.progress)
+            return all(task.state in SETTLED for task in known)
+
+        await services.store.until(
+            lambda session: [reading.task(session, task_id) for task_id in wanted], over, seconds
+        )
+    return [await show(services, task_id) for task_id in wanted]
+
+
+def _finish(tasks: list[Document], *, as_json: bool, waited: bool = False) -> None:
+    """Print tasks; leave with 1 where one went wrong, or was waited for and has not succeeded."""
+    _print(tasks, as_json=as_json)
+    if any(task["state"] != State.SUCCEEDED if waited else task["state"] in BAD for task in tasks):
+        raise typer.Exit(1)
+
+
+def _print(tasks: list[Document], *, as_json: bool) -> None:
+    if as_json or out.is_terminal:
+        give(tasks[0] if len(tasks) == 1 else {"tasks": tasks}, terminal.task_table(tasks), as_json=as_json)
+    else:
+        for task in tasks:
+            typer.echo("\t".join((task["id"], task["state"], terminal.what(task).plain)))

@@ -1,0 +1,39 @@
+"""A final callback kept aside until the provider confirms it: how it is written into the task's row and read back."""
+
+import json
+from typing import Any
+
+from receiver.messages import Event, Output, Problem, Source
+from receiver.states import State, Via
+
+
+def dump(event: Event, source: Source) -> dict[str, Any]:
+    """Write a final event as JSON."""
+    return {
+        "state": event.state,
+        "remote_state": event.remote_state,
+        "outputs": [[output.url, output.kind] for output in event.outputs],
+        "result": event.result,
+        "error": [event.error.code, event.error.message] if event.error else None,
+        "charged": event.charged,
+        "ended_at": event.ended_at,
+        "token": source.token,
+        "signature": source.signature,
+    }
+
+
+def load(value: str | None) -> tuple[Event, Source] | None:
+    """Read what `dump` wrote, as it stands in the row."""
+    found = json.loads(value) if value else None
+    if not found:
+        return None
+    event = Event(
+        State(found["state"]),
+        remote_state=found["remote_state"],
+        outputs=tuple(Output(url, kind) for url, kind in found["outputs"]),
+        result=found["result"],
+        error=Problem(*found["error"]) if found["error"] else None,
+        charged=found["charged"],
+        ended_at=found["ended_at"],
+    )
+    return event, Source(Via.CALLBACK, token=found["token"], signature=found["signature"])

@@ -1,0 +1,140 @@
+"""Tasks, history and providers as JSON documents: the same for the API, the command line and the pages. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from receiver.providers.base import Provider
+from receiver.redaction import Redactor
+from receiver.states import SETTLED, State
+from receiver.tables import Attempt, Check, Delivery, History, Output, Task
+
+SHOWN_BYTES = 65_536
+"""Bytes of a body that are shown; more is cut, and said so."""
+
+Document = dict[str, Any]
+
+
+def moment(milliseconds: int | None) -> str | None:
+    """Write Unix milliseconds as ISO 8601 in UTC with milliseconds."""
+    if milliseconds is None:
+        return None
+    written = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return written.replace("+00:00", "Z")
+
+
+def task_document(task: Task, outputs: Sequence[Output], *, sandbox: bool) -> Document:
+    """Show one task as `GET /api/tasks/{id}` gives it."""
+    return {
+        "id": task.id,
+        "state": task.state.value,
+        "provider": task.provider,
+        "model": task.model,
+        "remote_id": task.remote_id,
+        "remote_state": task.remote_state,
+        "progress": task.progress,
+        "input": task.input,
+        "validated": task.validated,
+        "metadata": task.meta,
+        "outputs": [_output(output) for output in outputs],
+        "result": task.result,
+        "error": {"code": task.error_code, "message": task.error_message} if task.error_code else None,
+        "credits": {name: _amount(getattr(task, name)) for name in ("estimated", "reserved", "charged")},
+        "settled_by": task.settled_by,
+        "evidence": {
+            "token": task.token_seen,
+            "signature": task.signature,
+            "confirmed_at": moment(task.confirmed_at),
+        },
+        "notices": task.notices,
+        "retry_of": task.retry_of,
+        "attempts": task.attempts,
+        "checks": task.checks,
+        "deliveries": task.deliveries,
+        "sandbox": sandbox,
+        "created_at": moment(task.created_at),
+        "submitted_at": moment(task.submitted_at),
+        "finished_at": moment(task.finished_at) if task.state in SETTLED else None,
+        "updated_at": moment(task.updated_at),
+        "next_check_at": moment(task.next_check_at),
+    }
+
+
+def _output(output: Output) -> Document:
+    return {
+        "url": output.url,
+        "kind": output.kind,
+        "expires_at": moment(output.expires_at),
+        "stored": output.stored,
+    }
+
+
+def _amount(value: float | None) -> float | int | None:
+    return int(value) if value is not None and value.is_integer() else value
+
+
+def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:
+    """Show one thing that happened, with what was sent and received, without secrets."""
+    document: Document = {"id": row.id, "at": moment(row.at), "kind": row.kind, **row.data}
+    if isinstance(told, Attempt):
+        document |= _attempt(told, redactor)
+    elif isinstance(told, Delivery):
+        document |= {"delivery": told.id, "outcome": told.outcome, "headers": redactor.headers(told.headers)}
+        document |= _body("body", told.body, redactor)
+    elif isinstance(told, Check):
+        document |= {"outcome": told.outcome, "asked_at": moment(told.asked_at), **_answered(told, redactor)}
+    return document
+
+
+def _attempt(told: Attempt, redactor: Redactor) -> Document:
+    return {
+        "number": told.number,
+        "outcome": told.outcome,
+        "departed_at": moment(told.departed_at),
+        "ended_at": moment(told.ended_at),
+        "request": {"method": told.method, "url": redactor.text(told.url), **_body("body", told.body, redactor)},
+        **_answered(told, redactor),
+    }
+
+
+def _answered(told: Attempt | Check, redactor: Redactor) -> Document:
+    message = redactor.text(told.message) if told.message else None
+    document: Document = {"http_status": told.http_status, "message": message, "answer": None}
+    return document | (_body("answer", told.answer, redactor) if told.answer is not None else {})
+
+
+def _body(name: str, body: bytes, redactor: Redactor) -> Document:
+    # Redacted before it is cut, so that the cut cannot leave the half of a token standing.
+    shown = redactor.text(body.decode("utf-8", "replace"))
+    written = shown.encode()
+    if len(written) <= SHOWN_BYTES:
+        return {name: shown}
+    return {name: written[:SHOWN_BYTES].decode("utf-8", "ignore"), "truncated": True}
+
+
+def provider_document(
+    name: str, family: str, provider: Provider | None, models: Mapping[str, Any], *, signed: bool = False
+) -> Document:
+    """Show one provider account, configured or not, with its models, their inputs and prices."""
+    return {
+        "name": name,
+        "family": family,
+        "configured": provider is not None,
+        "callbacks": type(provider).takes_callbacks if provider is not None else None,
+        "signed": signed,
+        "models": [
+            {
+                "id": model_id,
+                "title": model.title,
+                "validated": model.validates,
+                "input": model.schema(),
+                "price": model.price_note or None,
+            }
+            for model_id, model in models.items()
+        ],
+    }
+
+
+def states_in_order() -> list[str]:
+    """List the states' words in the order of the README."""
+    return [state.value for state in State]

@@ -1,0 +1,200 @@
+"""A callback's way in: token -> signature -> store the bytes -> read -> apply -> ask the provider where that is due.
+
+`web.callbacks` calls it. What it returns was stored durably; it never calls out on a callback's word, and what a
+callback says is only applied to the task whose token it came with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from receiver import confirmation, wire
+from receiver.checks import check_now
+from receiver.errors import Conflict, Forged, NotFound, StoreUnavailable, Unreadable
+from receiver.lifecycle import apply
+from receiver.messages import Callback, Event, Evidence, Outcome, Source
+from receiver.moves import Context, Row, notice, write
+from receiver.providers.base import Provider
+from receiver.services import Services
+from receiver.states import FINAL, Via
+from receiver.store import Transaction, journal, tasks
+from receiver.tables import as_json
+
+log = structlog.get_logger()
+
+MAX_HELD = 1000
+"""Callbacks to one account that wait for an id that no task has."""
+MAX_STORED = 100
+"""Deliveries kept of one task; what further ones say still counts, but they are only counted."""
+NOWHERE = "There is nothing at this address."
+NO_SIGNATURE = Evidence()
+ASK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Whose callback a URL is for: a task's, or an account's, where the body has to name the task."""
+
+    provider: Provider
+    task_id: str | None
+
+
+def address(services: Services, account: str, token: str) -> Address:
+    """Read the two parts of a callback URL; raises `NotFound` where they are not one of ours: nothing more is told."""
+    provider = services.providers.get(account)
+    task_id = services.links.task_of(account, token) if provider else None
+    if provider is None or (task_id is None and not services.links.is_account(account, token)):
+        raise NotFound(NOWHERE)
+    return Address(provider, task_id)
+
+
+async def receive(services: Services, to: Address, headers: Mapping[str, str], body: bytes) -> Outcome:
+    """Take one callback; returns its outcome once it is durable.
+
+    Header names are in lower case. Raises `Forged` (stored all the same), `StoreUnavailable` (nothing was stored),
+    and `NotFound` where the task is not in this database.
+    """
+    context = services.context(to.provider.name)
+    callback = Callback(headers, body, context.now)
+    said = _read(to.provider, callback)
+    delivered = _Delivered(to, callback, said, services.settings.confirm, context)
+    taken = await services.store.write(delivered.take_in)
+    if taken is None:
+        raise NotFound(NOWHERE)
+    outcome, task_id = taken
+    if outcome in ASK and task_id is not None:
+        services.background.start(_ask(services, task_id))
+    if outcome is Outcome.FORGED:
+        raise Forged("The signature is missing, wrong or too old.")
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a callback says: an event, or none where it is `flawed` (forged or unreadable)."""
+
+    event: Event | None = None
+    evidence: Evidence = NO_SIGNATURE
+    flaw: Outcome | None = None
+
+
+def _read(provider: Provider, callback: Callback) -> _Said:
+    try:
+        evidence = provider.verify(callback)
+        return _Said(provider.read(callback), evidence)
+    except Forged:
+        return _Said(flaw=Outcome.FORGED)
+    except Unreadable:
+        return _Said(flaw=Outcome.UNREADABLE)
+
+
+async def _ask(services: Services, task_id: str) -> None:
+    """Ask the provider now; where there is nothing to ask about, the task's own time comes."""
+    try:
+        await check_now(services, task_id)
+    except (NotFound, Conflict):
+        log.debug("nothing_to_ask", task=task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """One callback on its way into its task."""
+
+    to: Address
+    callback: Callback
+    said: _Said
+    confirm: str
+    context: Context
+
+    def take_in(self, tx: Transaction) -> tuple[Outcome, str | None] | None:
+        """Store the delivery and let what it says change its task.
+
+        Returns its outcome and the task; None where the task of its URL is not in this database.
+        """
+        task_id = self.to.task_id or self._named(tx)
+        if task_id is None:
+            return self._hold(tx), None
+        task = tasks.current(tx, task_id)
+        return None if task is None else (self._deliver(tx, task), task_id)
+
+    def _named(self, tx: Transaction) -> str | None:
+        """Find the task that a callback to the account names."""
+        told = self.said.event.remote_id if self.said.event else None
+        return None if told is None else tasks.by_remote(tx, self.to.provider.name, told)
+
+    def _hold(self, tx: Transaction) -> Outcome:
+        """Keep a callback to the account that names no task of ours: its id may still be learned."""
+        account, event = self.to.provider.name, self.said.event
+        if journal.holding(tx, account) >= MAX_HELD:
+            raise StoreUnavailable(f"More than {MAX_HELD} callbacks to {account} wait for an id.")
+        final = event is not None and event.state in FINAL
+        outcome = self.said.flaw or (Outcome.HELD if event and event.remote_id else Outcome.UNMATCHED)
+        self._add(
+            tx,
+            task_id=None,
+            history_id=None,
+            outcome=outcome.value,
+            remote_id=event.remote_id if event else None,
+            event=as_json(confirmation.dump(event, self._source(believed=False))) if event and final else None,
+        )
+        return outcome
+
+    def _deliver(self, tx: Transaction, task: Row) -> Outcome:
+        if task["deliveries"] >= MAX_STORED:
+            words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
+            return self._apply(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
+        # Its place in the history is before what it changes.
+        history_id = journal.note(tx, task["id"], self.context.now, "delivery")
+        outcome = self._apply(tx, task, {"deliveries": task["deliveries"] + 1})
+        self._add(tx, task_id=task["id"], history_id=history_id, outcome=outcome.value)
+        return outcome
+
+    def _add(self, tx: Transaction, **values: Any) -> None:
+        journal.add_delivery(
+            tx,
+            provider=self.to.provider.name,
+            received_at=self.callback.received_at,
+            headers=as_json({name: wire.clean(value) for name, value in self.callback.headers.items()}),
+            body=self.callback.body,
+            **values,
+        )
+
+    def _source(self, *, believed: bool) -> Source:
+        return Source(
+            Via.CALLBACK,
+            believed=believed,
+            token=self.to.task_id is not None,
+            signature=self.said.evidence.signature,
+        )
+
+    def _apply(self, tx: Transaction, task: Row, facts: dict[str, Any]) -> Outcome:
+        """Let what the callback says change the task; `facts` are written in any case."""
+        event = self.said.event
+        if event is None:
+            if task["remote_id"] is not None and task["state"] not in FINAL:
+                facts["next_check_at"] = self.context.now
+            write(tx, task, self.context, facts)
+            return self.said.flaw or Outcome.UNREADABLE
+        if _names_another(tx, task, event):
+            write(tx, task, self.context, facts)
+            return Outcome.UNMATCHED
+        weak = self.confirm == "always" or self.to.provider.confirms or _weak(task, event, self.said.evidence)
+        source = self._source(believed=self.confirm == "never" or not weak)
+        return apply(tx, task, event, source, self.context, **facts)
+
+
+def _names_another(tx: Transaction, task: Row, event: Event) -> bool:
+    """Tell whether a body names another task: by an id that is not this task's, or that another one holds."""
+    if event.remote_id is None:
+        return False
+    if task["remote_id"] is not None:
+        return bool(task["remote_id"] != event.remote_id)
+    return tasks.by_remote(tx, task["provider"], event.remote_id) is not None
+
+
+def _weak(task: Row, event: Event, evidence: Evidence) -> bool:
+    """Tell whether the provider should be asked before this counts: see the list in the interface, section 4."""
+    contradicts = event.state in FINAL and task["state"] in FINAL and event.state != task["state"]
+    return event.empty or contradicts or event.remote_id is None or evidence.signature == "id"

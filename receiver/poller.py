@@ -1,0 +1,120 @@
+"""Look at every task that is due: ask about it, submit it again, or end it. Any number of pollers may sweep at once.
+
+`app` runs one in the service's loop, `receiver poll` and `POST /api/poll` run single sweeps. Leases in the database
+keep two of them from one task. Each provider account is swept by itself, so that a slow one holds up no other.
+"""
+
+import asyncio
+from collections import Counter
+
+import structlog
+
+from receiver import attempts, checks, endings
+from receiver.errors import StoreUnavailable
+from receiver.services import Services
+from receiver.states import State
+from receiver.store import reading, tasks
+from receiver.store.tasks import Claim
+
+log = structlog.get_logger()
+
+AT_ONCE = 8
+"""Requests under way at once to one provider account."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks for due tasks."""
+COUNTED = ("submitted", "checked", "settled", "expired", "failed")
+UNUSABLE = frozenset({"not_sent", "busy", "unconfirmed"})
+"""Ends of a try that count as failed: a refusal is an answer."""
+
+Report = Counter[str]
+
+
+async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None:
+    """Look at everything that is due now, counting into `report`; after `stop`, only what was begun is finished."""
+    accounts = await services.store.read(lambda session: reading.due_accounts(session, services.clock()))
+    await asyncio.gather(*(sweep_account(services, account, report, stop) for account in accounts))
+
+
+async def sweep_account(services: Services, account: str, report: Report, stop: asyncio.Event) -> None:
+    """Look at one account's due tasks, several at once, the longest due first."""
+    began = services.clock()
+
+    async def work() -> None:
+        while not stop.is_set() and (claim := await _claim(services, account, began)) is not None:
+            await _look(services, claim, report)
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+
+
+async def _claim(services: Services, account: str, due: int) -> Claim | None:
+    until = services.lease_end()
+    claims = await services.store.write(lambda tx: tasks.claim_due(tx, account, due, until, 1))
+    return claims[0] if claims else None
+
+
+async def _look(services: Services, claim: Claim, report: Report) -> None:
+    task = await services.store.read(lambda session: reading.task(session, claim.task_id))
+    if task is None:
+        return
+    context = services.context(task.provider)
+    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.created_at)
+    if sendable or task.state is State.SUBMITTING:
+        tried = await attempts.attempt(services, claim)
+        report["submitted"] += tried.outcome == endings.ACCEPTED
+        report["failed"] += tried.outcome in UNUSABLE
+        state = tried.state
+    else:
+        checked = await checks.check(services, claim)
+        report["checked"] += checked.asked
+        report["failed"] += checked.failed
+        state = checked.state
+    if state is not task.state:
+        report["settled"] += state in (State.SUCCEEDED, State.FAILED)
+        report["expired"] += state is State.EXPIRED
+
+
+async def recover(services: Services) -> int:
+    """Resolve every submission whose process died; returns how many there were. Runs before the service is ready."""
+    now, until = services.clock(), services.lease_end()
+    claims = await services.store.write(lambda tx: tasks.claim_crashed(tx, now, until))
+    for claim in claims:
+        await attempts.attempt(services, claim)
+    return len(claims)
+
+
+class Poller:
+    """Sweeps for as long as the service runs."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stop = asyncio.Event()
+        self._sweeping: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Start a sweep of every account that has due tasks and is not being swept, again and again."""
+        while not self._stop.is_set():
+            try:
+                await self._start_sweeps()
+            except StoreUnavailable as error:
+                log.warning("poller_waits", reason=str(error))
+            await _sleep_until(self._stop, LOOK_EVERY)
+
+    def stop(self) -> None:
+        """Take nothing new; what was begun is finished by the services' background."""
+        self._stop.set()
+
+    async def _start_sweeps(self) -> None:
+        now = self._services.clock()
+        for account in await self._services.store.read(lambda session: reading.due_accounts(session, now)):
+            running = self._sweeping.get(account)
+            if running is None or running.done():
+                work = sweep_account(self._services, account, Counter(), self._stop)
+                self._sweeping[account] = self._services.background.start(work)
+
+
+async def _sleep_until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,142 @@
+"""Runs the application under uvicorn: the listening socket, deadlines for slow senders, a stop within ten seconds."""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+import h11
+import uvicorn
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from receiver.errors import ConfigError
+from receiver.settings import Settings
+
+HEADER_SECONDS = 10.0
+"""A connection that has not sent its whole request head by then is closed. `web.bodies` has the body's deadline."""
+CLOSE_SECONDS = 2
+"""How long a stop waits for requests that are being answered."""
+BACKLOG = 2048
+_STOPPED = Response(
+    '{"type":"about:blank","title":"Service Unavailable","status":503,'
+    '"detail":"The service stops. What this request began may have been done: look before you send it again."}',
+    status_code=503,
+    headers={"Connection": "close"},
+    media_type="application/problem+json",
+)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind the address to serve on; raises `ConfigError` where that cannot be done."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # The protocol is named, since asyncio turns Nagle's delay off only where it stands: answers would take 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)  # only now is the port ours: two may bind one that nobody listens on
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise ConfigError(f"HOST, PORT: cannot listen on {host}:{port}: {words}; for example PORT=8001") from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `started` is called when the first request can be answered."""
+    proxies = [str(network) for network in settings.trusted_proxies]
+    config = uvicorn.Config(
+        Stoppable(app),
+        http=PunctualProtocol,
+        lifespan="on",
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,  # it would print callback tokens
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Before uvicorn listens to signals there is nothing to stop; when it has stopped, it raises the signal again,
+        # and a stop that was asked for is no fault.
+        signal.signal(number, lambda *_: sys.exit(0))
+    server = _Server(config, started)
+    server.run(sockets=[listening])
+    if not server.started:
+        raise ConfigError("The service could not start; the log above says why.")
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            # What was loaded stays: looking through it for garbage again and again would cost every hundredth answer.
+            gc.collect()
+            gc.freeze()
+            self._on_start()
+
+
+class Stoppable:
+    """Answers a request that the stop breaks off: uvicorn cancels it, and would log that as a fault of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not begun:
+                await _STOPPED(scope, receive, send)
+
+
+class PunctualProtocol(H11Protocol):
+    """uvicorn's HTTP with a deadline for the request's head: uvicorn itself waits for ever."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._deadline is None:
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,208 @@
+"""The pages: each handler reads a request, calls one function below, and renders a template or sends the browser on.
+
+`app` mounts `ROUTES` at the root. Everything here works without JavaScript; `static/page.js` only adds liveness.
+Whatever changes something is a POST of a form of this session, and what spends carries a hidden idempotency key.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from receiver import adoption, submission
+from receiver.catalog import Model
+from receiver.checks import check_now
+from receiver.documents import task_document
+from receiver.errors import Conflict, Fault, Invalid, NotFound, StoreUnavailable
+from receiver.states import SETTLED
+from receiver.store import Session, reading, spending
+from receiver.store.counts import by_state
+from receiver.web import form_order, forms, page_history, page_list, page_login, page_providers, page_task, page_words
+from receiver.web.page_frame import page, redirect, render, services_of
+
+
+async def show_tasks(request: Request) -> Response:
+    """GET /: the tasks, newest first, those that need a look before them."""
+    services, wanted = services_of(request), page_list.read(request)
+    now = services.clock()
+
+    def query(session: Session) -> dict[str, Any]:
+        return {
+            "tasks": reading.listing(session, wanted.filter),
+            "looks": [] if wanted.chosen else reading.listing(session, page_list.attention(now)),
+            "counted": by_state(session),
+        }
+
+    found = await services.store.read(query)
+    accounts = sorted({*services.providers, *(account for account, _ in found["counted"])})
+    return render(
+        request,
+        "tasks.html",
+        **found,
+        wanted=wanted,
+        numbers=page_list.by_state(found["counted"], wanted.filter.provider),
+        accounts=accounts,
+        settled=SETTLED,
+        words=page_words,
+        redacted=services.redactor.text,
+        full=len(found["tasks"]) == wanted.filter.limit,
+        address=services.settings.public_url or str(request.base_url).rstrip("/"),
+        example=_example(request),
+    )
+
+
+async def show_task(request: Request) -> Response:
+    """GET /tasks/{id}: one task, and everything that happened to it."""
+    services, task_id = services_of(request), request.path_params["id"]
+
+    def query(session: Session) -> Any:
+        task = reading.task(session, task_id)
+        if task is None:
+            raise NotFound(f"There is no task {task_id[:60]}.")
+        return task, reading.outputs(session, [task_id])[task_id], reading.history(session, task_id)
+
+    task, outputs, history = await services.store.read(query)
+    return render(
+        request,
+        "task.html",
+        task=task,
+        credits=task_document(task, outputs, sandbox=services.settings.sandbox)["credits"],
+        meaning=page_task.meaning(task, [row for row, _ in history]),
+        actions=page_task.actions(services, task),
+        files=page_task.files(services.settings, outputs),
+        evidence=page_task.evidence(task),
+        deadline=page_task.deadline(services, task),
+        steps=page_history.timeline(history, services.redactor),
+        done=page_words.DONE.get(request.query_params.get("done", ""), ""),
+        redacted=services.redactor.text,
+        pretty=page_task.pretty,
+        words=page_words,
+        settled=SETTLED,
+        key=forms.new_key(),
+    )
+
+
+async def check_task(request: Request) -> Response:
+    """POST /tasks/{id}/check: ask the provider now."""
+    await forms.our_form(request)
+    task_id = request.path_params["id"]
+    await check_now(services_of(request), task_id)
+    return redirect(request, f"/tasks/{task_id}?done=check")
+
+
+async def cancel_task(request: Request) -> Response:
+    """POST /tasks/{id}/cancel: never send a queued task."""
+    await forms.our_form(request)
+    task_id = request.path_params["id"]
+    await submission.cancel(services_of(request), task_id)
+    return redirect(request, f"/tasks/{task_id}?done=cancel")
+
+
+async def retry_task(request: Request) -> Response:
+    """POST /tasks/{id}/retry: order the same again, which spends."""
+    form = await forms.our_form(request)
+    task_id, _ = await submission.retry(services_of(request), request.path_params["id"], forms.key_of(form))
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def adopt_task(request: Request) -> Response:
+    """POST /tasks/{id}/adopt: a person says what became of an unclear task."""
+    form, services = await forms.our_form(request), services_of(request)
+    task_id = request.path_params["id"]
+    if form.get("found") == "no":
+        await adoption.not_bought(services, task_id)
+    else:
+        await adoption.adopt(services, task_id, form.get("remote_id", ""))
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def show_new(request: Request) -> Response:
+    """GET /new: the choice of a model, or the form of the chosen one."""
+    services = services_of(request)
+    provider, name = (request.query_params.get(field, "").strip() for field in ("provider", "model"))
+    if provider not in services.providers or not name:
+        return render(request, "choose.html", accounts=page_providers.accounts(services), provider=provider)
+    return _order_form(request, provider, name, {"key": forms.new_key()})
+
+
+async def order_task(request: Request) -> Response:
+    """POST /new: order a task, which spends; what was typed is kept where it cannot be taken."""
+    form, services = await forms.our_form(request), services_of(request)
+    provider, name = form.get("provider", ""), form.get("model", "")
+    try:
+        order = form_order.order(provider, name, _model(request, provider, name), form)
+        task_id, _ = await submission.submit(services, order)
+    except Invalid as error:
+        return _order_form(request, provider, name, form, faults=error.faults, status=422)
+    except StoreUnavailable as error:
+        fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
+        return _order_form(request, provider, name, form, faults=(fault,), status=503)
+    except Conflict:
+        words = "was sent before with other content, and that order stands. Sent once more, this is a second order."
+        fault = Fault(("This form",), words)
+        return _order_form(request, provider, name, form | {"key": forms.new_key()}, faults=(fault,), status=409)
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def show_providers(request: Request) -> Response:
+    """GET /providers: what is configured, and what to set for the rest."""
+    services = services_of(request)
+    since = services.clock() - page_providers.SPEND_DAYS * spending.DAY
+    return render(
+        request,
+        "providers.html",
+        accounts=page_providers.accounts(services),
+        missing=page_providers.missing(services),
+        spent=await services.store.read(lambda session: spending.per_day(session, since)),
+        day=page_providers.day,
+    )
+
+
+def _order_form(
+    request: Request, provider: str, name: str, form: forms.Form, *, faults: tuple[Fault, ...] = (), status: int = 200
+) -> Response:
+    model = _model(request, provider, name)
+    shown = form_order.offer(model, form, faults)
+    return render(
+        request, "new.html", status, provider=provider, name=name, model=model, form=shown, key=form.get("key", "")
+    )
+
+
+def _model(request: Request, provider: str, name: str) -> Model | None:
+    account = services_of(request).providers.get(provider)
+    return account.models.get(name) if account else None
+
+
+def _example(request: Request) -> tuple[str, str]:
+    """Name an account and a model for the example of a first order."""
+    accounts = services_of(request).providers
+    return next(((name, next(iter(account.models), "MODEL")) for name, account in accounts.items()), ("", ""))
+
+
+class _Static(StaticFiles):
+    """Our own files. A browser keeps them, and asks each time whether they are still the same (ETag)."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+        return response
+
+
+ROUTES: list[BaseRoute] = [
+    Route("/login", page(page_login.show_login, open_to_all=True), methods=["GET"]),
+    Route("/login", page(page_login.log_in, open_to_all=True), methods=["POST"]),
+    Route("/logout", page(page_login.log_out), methods=["POST"]),
+    Route("/", page(show_tasks), methods=["GET"]),
+    Route("/tasks/{id}", page(show_task), methods=["GET"]),
+    Route("/tasks/{id}/check", page(check_task), methods=["POST"]),
+    Route("/tasks/{id}/cancel", page(cancel_task), methods=["POST"]),
+    Route("/tasks/{id}/retry", page(retry_task), methods=["POST"]),
+    Route("/tasks/{id}/adopt", page(adopt_task), methods=["POST"]),
+    Route("/new", page(show_new), methods=["GET"]),
+    Route("/new", page(order_task), methods=["POST"]),
+    Route("/providers", page(show_providers), methods=["GET"]),
+    Mount("/static", _Static(directory=Path(__file__).with_name("static"))),
+]

@@ -1,0 +1,75 @@
+"""Errors as RFC 9457 problem documents, and which of our exceptions becomes which."""
+
+import json
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.errors import Conflict, Forged, Invalid, NotFound, ReceiverError, StoreUnavailable, Unreadable
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 2
+
+_STATUS: dict[type[ReceiverError], int] = {
+    NotFound: 404,
+    Conflict: 409,
+    Forged: 401,
+    Unreadable: 400,
+    Invalid: 422,
+    StoreUnavailable: 503,
+}
+
+
+def status_of(error: ReceiverError) -> int:
+    """Return the HTTP status of one of our exceptions."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
+    """Make a problem document; its title is the status' own name."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    content = json.dumps(body).encode("ascii")
+    return Response(content, status, headers=headers, media_type="application/problem+json")
+
+
+def problem_of(error: ReceiverError) -> Response:
+    """Turn one of our exceptions into its problem document."""
+    status = status_of(error)
+    if isinstance(error, Invalid):
+        faults = [{"loc": list(fault.loc), "msg": fault.msg} for fault in error.faults]
+        return problem(status, str(error), errors=faults)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    return problem(status, str(error), headers)
+
+
+async def on_our_error(_request: Request, error: Exception) -> Response:
+    """Answer one of our exceptions."""
+    if not isinstance(error, ReceiverError):
+        raise error
+    return problem_of(error)
+
+
+async def on_http_error(_request: Request, error: Exception) -> Response:
+    """Answer what routing and middleware refuse."""
+    if not isinstance(error, HTTPException):
+        raise error
+    return problem(error.status_code, error.detail, dict(error.headers or {}))
+
+
+async def on_fault(request: Request, error: Exception) -> Response:
+    """Answer a fault of ours: the log has the details, the caller none of them."""
+    log.error("fault", path=request.scope["path"].split("/callbacks/")[0], error=type(error).__name__)
+    return problem(500, "Something is wrong with this service; its log says more.")
+
+
+HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    ReceiverError: on_our_error,
+    HTTPException: on_http_error,
+    Exception: on_fault,
+}

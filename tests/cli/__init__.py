@@ -1,0 +1,1 @@
+"""The command line as users have it: real processes, real files, beside a real service."""

@@ -1,0 +1,172 @@
+"""Runs `receiver` commands in a directory of their own, alone or beside a running service."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+DEADLINE = 30.0
+"""Seconds after which a process or a condition is given up."""
+QUICK = {
+    "RECEIVER_POLL_AFTER": "0.3",
+    "RECEIVER_CALLBACK_GRACE": "1.5",
+    "RECEIVER_POLL_EVERY": "0.3",
+    "RECEIVER_POLL_MAX": "1",
+    "RECEIVER_TIMEOUT": "10",
+}
+"""Short times, so that a lost callback is found out within two seconds."""
+OURS = re.compile(r"RECEIVER_.*|.*_API_KEY|DATABASE_URL|HOST|PORT|COLUMNS|FORCE_COLOR|PYTEST_.*")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def task_id(self) -> str:
+        """The id that a command which makes one task begins its only line with."""
+        (line,) = self.out.splitlines()
+        return line.split("\t")[0]
+
+
+@dataclass
+class Home:
+    """One installation: a working directory with a data directory, and the settings of its environment."""
+
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "sandbox.db"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings['PORT']}"
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not OURS.fullmatch(name)}
+        return {**kept, "RECEIVER_DATA_DIR": str(self.data), **self.settings, **changes}
+
+    def start(self, *words: str, **changes: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "receiver", *words],
+            cwd=self.directory,
+            env=self.environ(**changes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+
+    def run(self, *words: str, **changes: str) -> Ran:
+        process = self.start(*words, **changes)
+        out, err = process.communicate(timeout=DEADLINE)
+        assert "Traceback" not in err, err
+        return Ran(process.returncode, out, err)
+
+    def run_all(self, commands: Sequence[Sequence[str]], **changes: str) -> list[Ran]:
+        """Run several commands at once."""
+        with ThreadPoolExecutor(len(commands)) as threads:
+            return list(threads.map(lambda words: self.run(*words, **changes), commands))
+
+    def token(self) -> str:
+        return (self.data / "api_tokens").read_text().strip()
+
+    def client(self) -> httpx.Client:
+        """A client that may use the running service's API."""
+        headers = {"Authorization": f"Bearer {self.token()}"}
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=DEADLINE)
+
+
+@dataclass
+class Served:
+    """A running `receiver serve`."""
+
+    home: Home
+    process: "subprocess.Popen[str]"
+    log: Path
+
+    def told(self) -> str:
+        """Everything it has written so far."""
+        return self.log.read_text(errors="replace")
+
+    def memory(self) -> int:
+        """The memory that it keeps to itself or shares, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Send a signal; give the exit code and the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(DEADLINE)
+        return code, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def serving(home: Home, **changes: str) -> Iterator[Served]:
+    """Run the service on a free port, and its home's commands with it."""
+    handle, name = tempfile.mkstemp(dir=home.directory, prefix="serve", suffix=".log")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver", "serve"],
+        cwd=home.directory,
+        env=home.environ(**{"PORT": "0"} | changes),
+        stdin=subprocess.DEVNULL,
+        stdout=handle,
+        stderr=handle,
+        text=True,
+    )
+    os.close(handle)
+    served = Served(home, process, Path(name))
+    try:
+        home.settings["PORT"] = wait_for(lambda: bound_port(served))
+        yield served
+    finally:
+        process.kill()
+        process.wait()
+
+
+def bound_port(served: Served) -> str | None:
+    """The port in the line that says that it serves; it must not have ended before."""
+    found = re.search(r"Serving on http://\S*:(\d+)", served.told())
+    assert found or served.process.poll() is None, served.told()
+    return found[1] if found else None
+
+
+def wait_for(look: Callable[[], T | Literal[False] | None], seconds: float = DEADLINE) -> T:
+    """Wait until something is there."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)

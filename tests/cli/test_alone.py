@@ -1,0 +1,95 @@
+"""Commands where nothing runs: what is missing is named, nothing is made in passing, and wrong use ends with 2."""
+
+import pytest
+
+from receiver.cli.terminal import one_line, what
+from receiver.documents import Document
+
+from .rig import Home
+
+NEEDS_A_DATABASE = [["list", "--json"], ["submit", "revid", "sora-2", "-p", "x"], ["poll"]]
+
+
+def test_commands_without_a_database_exit_2_name_the_path_and_make_nothing(empty: Home) -> None:
+    for words, ran in zip(NEEDS_A_DATABASE, empty.run_all(NEEDS_A_DATABASE), strict=True):
+        assert (ran.code, ran.out) == (2, ""), words
+        assert str(empty.database) in ran.err
+        assert "receiver migrate" in ran.err
+        assert len(ran.err.splitlines()) == 1
+    assert list(empty.directory.iterdir()) == []
+
+
+WRONG = {
+    "PORT": "eighty",
+    "RECEIVER_TIMEOUT": "-1",
+    "RECEIVER_CONFIRM": "maybe",
+    "RECEIVER_PUBLIC_URL": "http://example.com",
+    "REVID_API_KEY": "with blanks hunter2",
+    "REVID_WEBHOOK_SECRET": "hunter2",
+}
+
+
+def test_wrong_settings_exit_2_and_every_variable_is_named_and_no_secret_shown(empty: Home) -> None:
+    for ran in empty.run_all([["list"], ["serve"]], **WRONG):
+        assert (ran.code, ran.out) == (2, "")
+        assert {name for name in WRONG if name in ran.err} == set(WRONG)
+        assert len(ran.err.splitlines()) == 1 + len(WRONG)
+        assert "hunter2" not in ran.err
+    assert list(empty.directory.iterdir()) == []
+
+
+def test_wrong_use_exits_2_and_says_how(empty: Home) -> None:
+    commands = [["submitt"], ["submit", "revid"], ["list", "--state", "happy"]]
+    for words, ran in zip(commands, empty.run_all(commands), strict=True):
+        assert (ran.code, ran.out) == (2, ""), words
+        assert "Usage" in ran.err
+
+
+def test_offline_a_task_is_stored_withdrawn_and_ordered_again(empty: Home) -> None:
+    """Nobody listens where the sandbox would be: provably not sent, so it waits."""
+    empty.settings |= {"PORT": "1", "RECEIVER_POLL_EVERY": "0.01"}
+    made = empty.run("migrate")
+    assert (made.code, made.out) == (0, "")
+    assert "was not there" in made.err
+
+    first, unknown, invalid = empty.run_all(
+        [
+            ["submit", "revid", "sora-2-text-to-video", "-p", "x\udcff", "--json"],
+            ["submit", "nobody", "sora-2", "-p", "x"],
+            ["submit", "revid", "sora-2-text-to-video", "--set", "n_frames=eleven"],
+        ]
+    )
+    task = first.document
+    assert (first.code, task["state"], task["attempts"]) == (0, "queued", 1)
+    assert "Not taken yet" in task["notices"][0]
+    assert [(ran.code, ran.out) for ran in (unknown, invalid)] == [(2, "")] * 2
+    assert "provider" in unknown.err
+    assert "revid" in unknown.err
+    assert "n_frames" in invalid.err
+
+    polled = empty.run("poll", "--json")
+    assert polled.code == 0
+    assert polled.document == {"submitted": 0, "checked": 0, "settled": 0, "expired": 0, "failed": 1}
+    assert "not_sent" in polled.err, "what it did is logged, and not among its results"
+
+    cancelled = empty.run("cancel", task["id"])
+    assert (cancelled.code, cancelled.out.split("\t")[:2]) == (0, [task["id"], "cancelled"])
+    again, waited = empty.run_all([["retry", task["id"]], ["wait", task["id"]]])
+    assert (again.code, again.out.split("\t")[1]) == (0, "queued")
+    assert (waited.code, waited.out.split("\t")[1]) == (1, "cancelled"), "settled, and not a success"
+    assert again.task_id != task["id"]
+    assert (empty.data.stat().st_mode & 0o777) == 0o700
+
+
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "a\ttab", "\x1b]0;title\x07", "\u2028next", "\x9b31m", "a\rb", "\udcff"]
+)
+def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> None:
+    shown = one_line(text)
+    assert len(shown) == len(text)
+    assert shown.isprintable()
+    error = {"code": text, "message": text}
+    task: Document = {"outputs": [], "error": error, "progress": None, "notices": []}
+    assert what(task).plain.isprintable()
+    assert what({**task, "error": None, "notices": [text]}).plain.isprintable()
+    assert what({**task, "outputs": [{"url": text}]}).plain.isprintable()

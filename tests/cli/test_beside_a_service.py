@@ -1,0 +1,229 @@
+"""Commands beside a running sandbox service: what they do, their exit codes, and the shapes that scripts read."""
+
+import contextlib
+import os
+import re
+import signal
+from typing import Any
+
+from receiver.store.engine import sqlite_module
+
+from .rig import DEADLINE, Home, Ran, wait_for
+
+REVID = ("submit", "revid", "sora-2-text-to-video")
+TASK_KEYS = {
+    "id", "state", "provider", "model", "remote_id", "remote_state", "progress", "input", "validated", "metadata",
+    "outputs", "result", "error", "credits", "settled_by", "evidence", "notices", "retry_of", "attempts", "checks",
+    "deliveries", "sandbox", "created_at", "submitted_at", "finished_at", "updated_at", "next_check_at",
+}  # fmt: skip
+TASK_ID = re.compile(r"tsk_[0-9a-z]{26}")
+
+
+def order(knobs: str, *more: str, wait: bool = True) -> list[str]:
+    return [*REVID, "--prompt", f"a boat [sandbox: {knobs}]", *(["--wait"] if wait else []), *more]
+
+
+def test_a_task_is_submitted_and_waited_for_with_one_line_for_scripts(home: Home) -> None:
+    good, bad, lost, many = home.run_all(
+        [
+            order("after=0.5"),
+            order("after=0.2 result=fail"),
+            order("after=0.2 callback=drop", "--json"),
+            order("after=0.1", "--json", "--metadata", "a.b=x=y", "--metadata", "c=", "--set", "n_frames=15"),
+        ]
+    )
+    task_id, state, result = good.out.rstrip("\n").split("\t")
+    assert (good.code, state) == (0, "succeeded")
+    assert TASK_ID.fullmatch(task_id)
+    assert result.startswith(f"{home.url}/sandbox/media/")
+    assert (bad.code, bad.out.split("\t")[1]) == (1, "failed"), "a task that did not succeed"
+    assert (lost.code, lost.document["settled_by"]) == (0, "check"), "polled, since its callback was lost"
+    assert set(many.document) == TASK_KEYS
+    assert many.document["metadata"] == {"a.b": "x=y", "c": ""}
+    assert many.document["input"] == {"n_frames": "15", "prompt": "a boat [sandbox: after=0.1]"}
+    for ran in (good, bad, lost, many):
+        assert ran.err == "", "quiet in a pipe"
+        assert len(ran.out.splitlines()) == 1
+
+
+def test_an_order_under_a_key_buys_once(home: Home) -> None:
+    again = order("after=0.1", "--key", "my key #1", wait=False)
+    before = len(purchases(home))
+    first, second = home.run_all([again, again])
+    assert (first.code, second.code) == (0, 0)
+    assert first.task_id == second.task_id
+    assert len(purchases(home)) == before + 1
+    third = home.run(*REVID, "--prompt", "another", "--key", "my key #1")
+    assert (third.code, third.out) == (1, "")
+    assert "another order" in third.err
+
+
+def purchases(home: Home) -> list[dict[str, Any]]:
+    with home.client() as client:
+        found: list[dict[str, Any]] = client.get("/sandbox/ledger").json()["purchases"]
+    return found
+
+
+def ordered(home: Home, *prompts: str) -> list[str]:
+    """Order tasks from the service itself; gives their ids."""
+    with home.client() as client:
+        bodies = [{"provider": "revid", "model": REVID[2], "input": {"prompt": prompt}} for prompt in prompts]
+        return [client.post("/api/tasks", json=body).json()["id"] for body in bodies]
+
+
+def settle(home: Home, task_id: str) -> None:
+    with home.client() as client:
+        assert client.get(f"/api/tasks/{task_id}", params={"wait": 20}).json()["state"] == "succeeded"
+
+
+def history(home: Home, task_id: str) -> list[dict[str, Any]]:
+    with home.client() as client:
+        found: list[dict[str, Any]] = client.get(f"/api/tasks/{task_id}/history").json()["events"]
+    return found
+
+
+def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None:
+    (task_id,) = ordered(home, "listed [sandbox: after=0.1]")
+    settle(home, task_id)
+    shown, table, listed, retried = home.run_all(
+        [
+            ["show", task_id, "--json"],
+            ["show", task_id],
+            ["list", "--json", "--limit", "1", "--state", "succeeded", "--q", task_id, "--provider", "revid"],
+            ["retry", task_id, "--json", "--key", "again"],
+        ]
+    )
+    document = shown.document
+    assert set(document) == TASK_KEYS | {"history"}
+    assert {event["kind"] for event in document["history"]} >= {"move", "attempt", "delivery"}
+    assert all(event["at"] and isinstance(event["id"], int) for event in document["history"])
+    assert document["history"] == history(home, task_id), "as the API gives it"
+    assert task_id in table.out
+    assert "callback: applied" in table.out
+    assert "…" not in table.out, "nothing is cut where nobody looks"
+    assert set(listed.document) == {"tasks"}
+    assert [task["id"] for task in listed.document["tasks"]] == [task_id]
+    assert set(listed.document["tasks"][0]) == TASK_KEYS
+    assert (retried.code, retried.document["retry_of"]) == (0, task_id)
+
+    both = [task_id, retried.document["id"]]
+    waited, everything, cancelled = home.run_all([["wait", *both, both[0], "--json"], ["list"], ["cancel", task_id]])
+    assert [task["id"] for task in waited.document["tasks"]] == both, "each once, in the order asked for"
+    assert set(both) <= set(TASK_ID.findall(everything.out)), "whole ids also in a pipe"
+    assert (cancelled.code, cancelled.out) == (1, "")
+    assert "only a queued one" in cancelled.err
+
+
+def test_waiting_gives_up_after_its_time(home: Home) -> None:
+    (task_id,) = ordered(home, "slow [sandbox: after=30]")
+    waited = home.run("wait", task_id, "--timeout", "0.3", "--json")
+    assert waited.code == 1
+    assert waited.document["state"] in ("submitted", "running")
+
+
+def test_what_is_not_there_is_told_apart_from_success(home: Home) -> None:
+    shown, listed = home.run_all([["show", "\udcff\x1b[31m"], ["list", "--q", "\udcff"]])
+    assert (shown.code, shown.out) == (1, "")
+    assert "no task" in shown.err
+    assert "\x1b" not in shown.err
+    assert (listed.code, listed.out) == (0, "no tasks\n")
+
+
+def test_the_token_is_printed_alone_and_opens_the_api(home: Home) -> None:
+    ran = home.run("token")
+    assert ran == Ran(0, f"{home.token()}\n", "")
+    with home.client() as client:
+        assert client.get("/api/tasks", headers={"Authorization": f"Bearer {ran.out.strip()}"}).status_code == 200
+        assert client.get("/api/tasks", headers={"Authorization": f"Bearer {ran.out.strip()}x"}).status_code == 401
+
+
+def test_providers_and_migrate_say_what_there_is(home: Home) -> None:
+    listed, migrated = home.run_all([["providers", "--json"], ["migrate"]])
+    documents = listed.document["providers"]
+    assert {one["name"] for one in documents} >= {"rivya", "apixo", "revid", "gateway"}
+    assert all(set(one) >= {"name", "family", "configured", "callbacks", "signed", "models"} for one in documents)
+    assert all(set(model) >= {"id", "input", "price"} for one in documents for model in one["models"])
+    assert (migrated.code, migrated.out) == (0, "")
+    assert "The schema is" in migrated.err
+
+
+def test_two_polls_beside_a_running_service_buy_and_settle_everything_once(home: Home) -> None:
+    before = len(purchases(home))
+    made = ordered(home, *(f"{number} [sandbox: after=0.1 callback=drop]" for number in range(20)))
+    told, plain = home.run_all([["poll", "--json"], ["poll"]])
+    assert (told.code, plain.code) == (0, 0)
+    assert set(told.document) == {"submitted", "checked", "settled", "expired", "failed"}
+    assert told.document["failed"] == 0
+    assert re.fullmatch(r"submitted \d+ checked \d+ settled \d+ expired \d+ failed 0\n", plain.out)
+    with home.client() as client:
+
+        def all_settled() -> list[dict[str, Any]] | None:
+            tasks = [client.get(f"/api/tasks/{task_id}").json() for task_id in made]
+            return tasks if all(task["state"] == "succeeded" for task in tasks) else None
+
+        tasks = wait_for(all_settled)
+    assert len(purchases(home)) - before == 20
+    assert {task["settled_by"] for task in tasks} == {"check"}
+    for task_id in made:
+        moves = [event["to"] for event in history(home, task_id) if event["kind"] == "move"]
+        assert moves.count("succeeded") == 1
+
+
+def test_polls_that_keep_going_end_well_when_told(home: Home) -> None:
+    processes = [home.start("poll", "--every", "60", "--json") for _ in range(2)]
+    for process, number in zip(processes, (signal.SIGTERM, signal.SIGINT), strict=True):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith('{"submitted"')
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out) == (0, "")
+        assert "Traceback" not in err
+
+
+def test_waiting_that_is_broken_off_shows_no_traceback(home: Home) -> None:
+    (task_id,) = ordered(home, "slow [sandbox: after=30]")
+    process = home.start("wait", task_id)
+    wait_for(lambda: has_database_open(process.pid))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode not in (0, 2)
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def has_database_open(pid: int) -> bool:
+    links = []
+    for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - likewise
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/{pid}/fd/{name}"))  # noqa: PTH115
+    return any(link.endswith("-wal") for link in links)
+
+
+def test_a_reader_that_has_seen_enough_ends_a_listing_quietly(home: Home) -> None:
+    process = home.start("list", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.wait(DEADLINE)
+    process.stderr.close()
+    assert "Traceback" not in err
+
+
+def test_a_settings_file_is_read_and_the_environment_wins(home: Home) -> None:
+    file = home.directory / ".env"
+    file.write_text("RECEIVER_API_TOKENS=from-the-file\nRECEIVER_POLLR=on\n")
+    try:
+        ran = home.run("token", RECEIVER_API_TOKENS="from-the-environment,another", RECEIVER_SECRET_KEYS="")
+    finally:
+        file.unlink()
+    assert ran.out == "from-the-environment\n"
+    assert "did you mean RECEIVER_POLLER?" in ran.err
+
+
+def test_the_database_was_whole_all_the_time(home: Home) -> None:
+    """The last of this module: after everything above, by several processes at once."""
+    connection = sqlite_module().connect(str(home.database))
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    connection.close()

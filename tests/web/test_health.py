@@ -1,0 +1,147 @@
+"""Interface, section 3: what monitoring relies on."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Route
+
+from tests.behaviour.families import REVID, RIVYA
+from tests.behaviour.provider import says, slams
+from tests.behaviour.service import Service, Stage, staged
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path, tmp_path_factory) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def service(stage: Stage) -> AsyncIterator[Service]:
+    async with stage.serve() as service:
+        yield service
+
+
+async def test_alive_and_ready_need_no_token(service: Service) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await service.stranger.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+async def test_a_locked_database_is_not_ready_but_alive_and_ready_again_afterwards(service: Service) -> None:
+    with service.database.locked():
+        answer = await service.stranger.get("/readyz")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await service.stranger.get("/healthz")).status_code == 200
+    assert (await service.stranger.get("/readyz")).status_code == 200
+
+
+# --- metrics
+
+
+async def test_metrics_count_tasks_of_every_state(service: Service) -> None:
+    await service.order(REVID.order())
+    service.provider.on_create(REVID, slams())
+    await service.order(REVID.order())
+    service.provider.on_create(RIVYA, says(RIVYA.done("v-1", "https://cdn.example.com/out.mp4")))
+    await service.order(RIVYA.order())
+    answer = await service.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert samples["receiver_tasks", "revid", "submitted"] == 1
+    assert samples["receiver_tasks", "revid", "unconfirmed"] == 1
+    assert samples["receiver_tasks", "revid", "succeeded"] == 0
+    assert samples["receiver_tasks", "rivya", "succeeded"] == 1
+    assert samples["receiver_settled_total", "submission"] == 1
+    assert samples["receiver_credits_total", "rivya"] == 6
+
+
+async def test_metrics_of_an_empty_database_are_readable(service: Service) -> None:
+    answer = await service.client.get("/metrics")
+    assert answer.status_code == 200
+    assert list(text_string_to_metric_families(answer.text))
+
+
+async def test_metrics_are_true_over_several_processes(stage: Stage) -> None:
+    async with stage.serve() as one, stage.serve() as other:
+        await one.order(REVID.order())
+        assert (await one.client.get("/metrics")).text == (await other.client.get("/metrics")).text
+
+
+# --- openapi
+
+
+@pytest.fixture
+async def openapi(service: Service) -> dict[str, Any]:
+    answer = await service.stranger.get("/openapi.json")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            if name == "$ref":
+                yield part
+            else:
+                yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)
+
+
+async def test_openapi_is_3_1_and_every_reference_leads_somewhere(openapi: dict[str, Any]) -> None:
+    assert openapi["openapi"].startswith("3.1")
+    for reference in _references(openapi):
+        place: Any = openapi
+        for part in reference.removeprefix("#/").split("/"):
+            place = place[part]
+        assert place
+
+
+async def test_openapi_tells_of_every_endpoint_for_machines(openapi: dict[str, Any], service: Service) -> None:
+    routes = {
+        (method, re.sub(r":\w+}", "}", route.path))
+        for route in service.app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method not in ("HEAD", "OPTIONS") and route.path.startswith(("/api", "/callbacks", "/metrics", "/healthz"))
+    }
+    told = {(method.upper(), path) for path, methods in openapi["paths"].items() for method in methods}
+    assert routes <= told
+    for path in ("/api/tasks", "/api/tasks/{id}", "/api/poll", "/callbacks/{provider}/{token}", "/readyz"):
+        assert path in openapi["paths"]
+
+
+async def test_openapi_knows_every_field_of_a_task(openapi: dict[str, Any], service: Service) -> None:
+    task = await service.order(REVID.order())
+    schema = openapi["components"]["schemas"]["Task"]
+    assert sorted(schema["properties"]) == sorted(schema["required"]) == sorted(task)
+    assert task["state"] in schema["properties"]["state"]["enum"]
+
+
+async def test_openapi_says_what_needs_a_token(openapi: dict[str, Any]) -> None:
+    for path, methods in openapi["paths"].items():
+        for method, operation in methods.items():
+            open_to_all = operation.get("security") == []
+            assert open_to_all != path.startswith(("/api", "/metrics")), (method, path)
+            assert ("401" in operation["responses"]) == (not open_to_all or path.startswith("/callbacks"))
+    json.dumps(openapi)

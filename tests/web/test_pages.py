@@ -1,0 +1,767 @@
+"""The pages, as a browser without JavaScript meets them."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from itsdangerous import TimestampSigner
+from pydantic import SecretStr
+from starlette.applications import Starlette
+
+from receiver.errors import StoreUnavailable
+from receiver.ids import new_id
+from receiver.outbound import Outbound
+from receiver.providers import CONFIG_TYPES, FAMILIES
+from receiver.services import Services
+from receiver.settings import Settings
+from receiver.states import State
+from receiver.store import Store, Transaction, journal, reading, tasks
+from receiver.store.reading import Filter
+from receiver.store.schema import migrate
+from receiver.tables import Task, as_json
+from receiver.web import form_order, page_words
+from receiver.web.page_login import LINK
+from receiver.web.pages import ROUTES
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_790_000_000_000
+TOKEN = "the-api-token-of-the-tests"
+KEY = "the-signing-key-of-the-tests"
+ORIGIN = "http://receiver.example"
+REVID = "/new?provider=revid&model=sora-2-text-to-video"
+REAL = {"REVID_API_KEY": "revid-key-of-the-tests", "RECEIVER_PUBLIC_URL": "https://hooks.example.com/rx"}
+HOSTILE = (
+    """"'><script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:alert(1)'>\u202e{{ 7*7 }}\ud800"""
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Page(HTMLParser):
+    """One page as a browser reads it: its elements, the fields of its forms, its text."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.forms: dict[str, dict[str, str]] = {}
+        self.text = ""
+        self._form: dict[str, str] = {}
+        self._area: str | None = None
+        self.feed(answer.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, given))
+        if tag == "form":
+            self._form = self.forms.setdefault(given["action"], {})
+        elif tag == "input" and "name" in given and given.get("type") != "checkbox":
+            self._form[given["name"]] = given.get("value", "")
+        elif tag == "select":
+            self._select = given["name"]
+            self._form[self._select] = ""
+        elif tag == "option" and "selected" in given:
+            self._form[self._select] = given.get("value", "")
+        elif tag == "textarea":
+            self._area = given["name"]
+            self._form[self._area] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea" and self._area is not None:
+            self._form[self._area] = self._form[self._area].removeprefix("\n")  # as HTML wants it
+            self._area = None
+
+    def handle_data(self, data: str) -> None:
+        if self._area is not None:
+            self._form[self._area] += data
+        self.text += data
+
+    def all(self, attribute: str) -> list[str]:
+        return [given[attribute] for _, given in self.elements if attribute in given]
+
+    @property
+    def shape(self) -> list[tuple[str, list[str]]]:
+        return [(tag, sorted(given)) for tag, given in self.elements]
+
+
+class Told(Outbound):
+    """Answers every request as Revid would, without a network; counts those that buy."""
+
+    def __init__(self) -> None:
+        super().__init__(1, lambda: NOW)
+        self.bought: list[Any] = []
+
+    async def run(self, account: str, flow: Any, *, answered: Any, before_paid: Any = None) -> Any:  # noqa: ARG002
+        request = next(flow)
+        if request.extensions.get("paid"):
+            request = await before_paid(request)
+            self.bought.append(json.loads(request.content))
+        data = {"taskId": f"remote-{len(self.bought)}", "state": "waiting"}
+        response = httpx.Response(200, json={"code": 200, "data": data})
+        answered(response)
+        try:
+            flow.send(response)
+        except StopIteration as done:
+            return done.value
+        raise AssertionError("one request is enough")
+
+
+class Gone(Store):
+    """A database that is away."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def read(self, query: Any) -> Any:  # noqa: ARG002 - as Store has it
+        raise StoreUnavailable("the database is away")
+
+    async def write(self, unit: Any) -> Any:  # noqa: ARG002 - likewise
+        raise StoreUnavailable("the database is away")
+
+
+@dataclass
+class Site:
+    """The pages over a database of their own, and a browser that is logged in."""
+
+    app: Starlette
+    services: Services
+    browser: httpx.AsyncClient
+    outbound: Told = field(default_factory=Told)
+
+    async def page(self, path: str, status: int = 200) -> Page:
+        answer = await self.browser.get(path)
+        assert answer.status_code == status, answer.text
+        return Page(answer)
+
+    async def post(self, path: str, form: dict[str, str], **headers: str) -> httpx.Response:
+        return await self.browser.post(path, data=form, headers=headers)
+
+    async def add(self, state: State, **values: Any) -> str:
+        """Put a task into the database as it stands in some state."""
+        task_id = new_id(NOW - values.pop("age", 0))
+        row = _ROW | {"id": task_id, "state": state.value} | values
+        await self.services.store.write(lambda tx: tasks.insert_task(tx, row))
+        return task_id
+
+    async def tasks(self) -> list[Task]:
+        return await self.services.store.read(lambda session: reading.listing(session, Filter()))
+
+
+_ROW: dict[str, Any] = {
+    "provider": "revid",
+    "model": "sora-2-text-to-video",
+    "input": as_json({"prompt": "a boat"}),
+    "prompt": "a boat",
+    "validated": True,
+    "metadata": "{}",
+    "notices": "[]",
+    "created_at": NOW - 60_000,
+    "updated_at": NOW,
+    "token_seen": False,
+    "callback_url": True,
+    **dict.fromkeys(("claim", "attempts", "checks", "deliveries", "unstored", "empties", "gaps"), 0),
+}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate a database once; every test gets a copy."""
+    file = tmp_path_factory.mktemp("pages") / "empty.db"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
+@asynccontextmanager
+async def opened(empty: Path, directory: Path, environ: dict[str, str]) -> AsyncIterator[Site]:
+    secrets = {"api_tokens": (SecretStr(TOKEN),), "secret_keys": (SecretStr(KEY),), "data_dir": directory}
+    settings = Settings.load(environ, CONFIG_TYPES).model_copy(update=secrets)
+    shutil.copy(empty, settings.database.removeprefix("sqlite:///"))
+    outbound = Told()
+    services = replace(Services.open(settings, clock=lambda: NOW), outbound=outbound)
+    app = Starlette(routes=ROUTES)
+    app.state.services = services
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as browser:
+        entered = await browser.post("/login", data={"password": TOKEN})
+        assert entered.status_code == 303
+        yield Site(app, services, browser, outbound)
+    await services.close()
+
+
+@pytest.fixture
+async def site(empty: Path, tmp_path: Path) -> AsyncIterator[Site]:
+    async with opened(empty, tmp_path, {}) as site:
+        yield site
+
+
+@pytest.fixture
+async def real(empty: Path, tmp_path: Path) -> AsyncIterator[Site]:
+    """With a provider's key, and a path in the public URL."""
+    async with opened(empty, tmp_path, REAL) as site:
+        yield site
+
+
+def stranger(site: Site) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(site.app), base_url=ORIGIN)
+
+
+# Getting in
+
+
+@pytest.mark.parametrize("path", ["/", "/?state=running", "/tasks/tsk_x", "/new?provider=a&model=b", "/providers"])
+async def test_pages_ask_for_a_login_and_come_back(site: Site, path: str) -> None:
+    async with stranger(site) as browser:
+        asked = await browser.get(path)
+        assert asked.status_code == 303
+        entered = await browser.post("/login", data={"password": TOKEN} | dict(asked.next_request.url.params))  # type: ignore[union-attr]  # a redirect has one
+    assert entered.headers["location"] == path
+
+
+@pytest.mark.parametrize(
+    "path", ["/new", "/logout", "/tasks/tsk_x/retry", "/tasks/tsk_x/check", "/tasks/tsk_x/cancel", "/tasks/tsk_x/adopt"]
+)
+async def test_forms_without_a_session_do_nothing(site: Site, path: str) -> None:
+    async with stranger(site) as browser:
+        answer = await browser.post(path, data={"key": "k", "provider": "revid", "model": "m"})
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/login?next=%2F")
+    assert await site.tasks() == []
+
+
+async def test_wrong_password_gives_no_session(site: Site) -> None:
+    async with stranger(site) as browser:
+        answer = await browser.post("/login", data={"password": TOKEN + "x", "next": "/providers"})
+        assert answer.status_code == 403
+        assert "none of this service's API tokens" in Page(answer).text
+        assert Page(answer).forms["/login"]["next"] == "/providers"
+        assert not browser.cookies
+
+
+async def test_login_link_gives_a_session(site: Site) -> None:
+    async with stranger(site) as browser:
+        link = site.services.links.sign(LINK, "1")
+        answer = await browser.get("/login", params={"token": link, "next": "/providers"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/providers")
+        assert (await browser.get("/providers")).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "other purpose", "old"])
+async def test_wrong_or_old_login_link_gives_the_form(site: Site, kind: str) -> None:
+    class Yesterday(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return int(time.time()) - 25 * 3600
+
+    old = Yesterday(KEY, salt=f"receiver {LINK}", key_derivation="hmac", digest_method=hashlib.sha256).sign("1")
+    links = {"nonsense": "x", "other purpose": site.services.links.sign("session", "1"), "old": old.decode()}
+    async with stranger(site) as browser:
+        answer = await browser.get("/login", params={"token": links[kind]})
+        assert answer.status_code == 200
+        assert "wrong or too old" in Page(answer).text
+        assert not browser.cookies
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://evil.example/",
+        "//evil.example/",
+        "///evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "/a//evil.example",
+        "javascript:alert(1)",
+        "evil.example",
+        "/x\r\nLocation: https://evil.example",
+        " /",
+        "",
+    ],
+)
+async def test_login_never_leads_elsewhere(site: Site, elsewhere: str) -> None:
+    async with stranger(site) as browser:
+        form = await browser.post("/login", data={"password": TOKEN, "next": elsewhere})
+        linked = await browser.get("/login", params={"token": site.services.links.sign(LINK, "1"), "next": elsewhere})
+    assert [form.headers["location"], linked.headers["location"]] == ["/", "/"]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
+)
+async def test_login_form_of_another_site_is_refused(site: Site, headers: dict[str, str]) -> None:
+    async with stranger(site) as browser:
+        answer = await browser.post("/login", data={"password": TOKEN}, headers=headers)
+        assert answer.status_code == 403
+        assert not browser.cookies
+        ours = await browser.post("/login", data={"password": TOKEN}, headers={"Origin": ORIGIN})
+        assert ours.status_code == 303
+
+
+async def test_logout_ends_the_session(site: Site) -> None:
+    form = (await site.page("/")).forms["/logout"]
+    assert (await site.post("/logout", form)).status_code == 303
+    assert (await site.browser.get("/")).status_code == 303
+
+
+# What a stranger can do
+
+
+@pytest.mark.parametrize("forgery", ["missing", "wrong", "of another session", "from another site", "as JSON"])
+async def test_forged_form_is_refused_and_changes_nothing(site: Site, forgery: str) -> None:
+    queued = await site.add(State.QUEUED)
+    failed = await site.add(State.FAILED)
+    async with stranger(site) as other:
+        await other.post("/login", data={"password": TOKEN})
+        theirs = Page(await other.get("/")).forms["/logout"]["csrf"]
+    ours = (await site.page("/")).forms["/logout"]["csrf"]
+    csrf = {"missing": "", "wrong": "x", "of another session": theirs}.get(forgery, ours)
+    headers = {"Sec-Fetch-Site": "cross-site"} if forgery == "from another site" else {}
+    if forgery == "as JSON":
+        headers = {"Content-Type": "text/plain"}
+    form = {"csrf": csrf, "key": "k", "provider": "revid", "model": "sora-2-text-to-video", "input.prompt": "x"}
+    for path in ("/new", f"/tasks/{failed}/retry", f"/tasks/{queued}/cancel", f"/tasks/{failed}/check", "/logout"):
+        answer = await site.post(path, form, **headers)
+        assert answer.status_code == (415 if forgery == "as JSON" else 403)
+    assert {task.id: task.state for task in await site.tasks()} == {queued: State.QUEUED, failed: State.FAILED}
+    assert site.outbound.bought == []
+
+
+async def tell(site: Site, words: str, url: str) -> str:
+    """Put a task into the database about which a stranger's words are everywhere."""
+    task_id = await site.add(
+        State.SUCCEEDED,
+        prompt=words.replace("\ud800", ""),
+        model=words.replace("\ud800", ""),
+        input=as_json({"prompt": words}),
+        metadata=as_json({words: words}),
+        remote_id=words.replace("\ud800", ""),
+        remote_state=words.replace("\ud800", ""),
+        error_code=words.replace("\ud800", ""),
+        error_message=words.replace("\ud800", ""),
+        notices=as_json([words]),
+        result=as_json({words: words}),
+        settled_by="callback",
+        finished_at=NOW,
+    )
+
+    def unit(tx: Transaction) -> None:
+        tasks.insert_outputs(tx, task_id, [{"url": url, "kind": "video", "expires_at": None}])
+        journal.note(tx, task_id, NOW, "note", {words: words})
+        why = {"code": words, "message": f"{ORIGIN}/callbacks/revid/{task_id}.signature"}
+        journal.note(tx, task_id, NOW, "move", {"from": words, "to": words, "via": words, "error": why})
+        journal.add_delivery(
+            tx,
+            history_id=journal.note(tx, task_id, NOW, "delivery"),
+            task_id=task_id,
+            provider="revid",
+            received_at=NOW,
+            headers=as_json({"x-words": words, "authorization": "Bearer secret"}),
+            body=words.encode("utf-8", "surrogatepass") + f" {ORIGIN}/callbacks/revid/{task_id}.signature".encode(),
+            outcome="applied",
+        )
+
+    await site.services.store.write(unit)
+    return task_id
+
+
+async def test_what_strangers_write_adds_no_markup(site: Site) -> None:
+    calm = await site.page(f"/tasks/{await tell(site, 'calm', 'calm')}")
+    calm_list = await site.page("/?q=calm")
+    hostile = await site.page(f"/tasks/{await tell(site, HOSTILE, 'javascript:alert(1)')}")
+    hostile_list = await site.page("/?q=script")
+    assert hostile.shape == calm.shape
+    assert hostile_list.shape == calm_list.shape
+    for page in (hostile, hostile_list):
+        assert not [url for url in page.all("href") + page.all("src") if "javascript" in url.lower()]
+    assert "{{ 7*7 }}" in hostile.text
+    assert "not a web address, so no link" in hostile.text
+
+
+async def test_typed_markup_comes_back_as_text(site: Site) -> None:
+    calm = await site.page("/?q=calm&model=calm&since=2026-01-01T00:00")
+    hostile = await site.browser.get(
+        "/", params={"q": HOSTILE[:-1], "model": HOSTILE[:-1], "since": "2026-01-01T00:00"}
+    )
+    assert Page(hostile).shape == calm.shape
+
+
+async def test_history_shows_no_secrets(site: Site) -> None:
+    page = await site.page(f"/tasks/{await tell(site, 'calm', 'https://cdn.example/a.mp4')}")
+    assert "Bearer secret" not in page.text
+    assert ".signature" not in page.text
+    assert page.text.count("[redacted]") == 3
+
+
+async def test_player_loads_nothing_by_itself_and_links_tell_nobody(site: Site) -> None:
+    page = await site.page(f"/tasks/{await tell(site, 'calm', 'https://cdn.example/a.mp4')}")
+    players = [given for tag, given in page.elements if tag == "video"]
+    assert [(given["src"], given["preload"]) for given in players] == [("https://cdn.example/a.mp4", "none")]
+    assert all("autoplay" not in given and "poster" not in given for given in players)
+    link = next(given for tag, given in page.elements if tag == "a" and given["href"].startswith("https:"))
+    assert (link["rel"], link["referrerpolicy"]) == ("noopener noreferrer nofollow", "no-referrer")
+
+
+@pytest.mark.parametrize("url", ["http://cdn.example/a.mp4", "http://127.0.0.1:8000/sandbox/media/a.mp4"])
+async def test_plain_http_plays_only_from_the_sandbox_itself(site: Site, url: str) -> None:
+    page = await site.page(f"/tasks/{await tell(site, 'calm', url)}")
+    assert ("video" in dict(page.elements)) == ("/sandbox/" in url)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/?state=nonsense", 422),
+        ("GET", "/new", 200),
+        ("GET", REVID, 200),
+        ("GET", "/providers", 200),
+        ("GET", "/login", 303),
+        ("GET", "/login?token=x&next=/new", 303),
+        ("GET", "/tasks/tsk_x", 404),
+        ("POST", "/login", 403),
+        ("POST", "/logout", 403),
+        ("POST", "/new", 403),
+        ("POST", "/tasks/tsk_x/check", 403),
+        ("POST", "/tasks/tsk_x/cancel", 403),
+        ("POST", "/tasks/tsk_x/retry", 403),
+        ("POST", "/tasks/tsk_x/adopt", 403),
+    ],
+)
+async def test_every_answer_has_the_headers(site: Site, method: str, path: str, status: int) -> None:
+    answer = await site.browser.request(method, path, data={"x": "y"} if method == "POST" else None)
+    assert answer.status_code == status
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'")
+    assert "media-src 'self' https: http://127.0.0.1:8000;" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+
+
+async def test_outside_the_sandbox_media_comes_over_https_only(real: Site) -> None:
+    policy = (await real.browser.get("/")).headers["content-security-policy"]
+    assert "media-src 'self' https:;" in policy
+
+
+async def test_pages_have_no_inline_script_or_style_and_load_nothing_foreign(site: Site) -> None:
+    task_id = await site.add(State.RUNNING, remote_id="r")
+    for path in ("/", f"/tasks/{task_id}", "/new", REVID, "/providers"):
+        page = await site.page(path)
+        scripts = [given for tag, given in page.elements if tag == "script"]
+        assert [given["src"] for given in scripts] == ["/static/page.js"]
+        assert "style" not in dict(page.elements)
+        assert not [name for _, given in page.elements for name in given if name == "style" or name.startswith("on")]
+        assert not [url for url in page.all("src") + page.all("href") if not url.startswith(("/", "#"))]
+
+
+async def test_static_files_are_asked_for_again_by_tag(site: Site) -> None:
+    first = await site.browser.get("/static/page.css")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = await site.browser.get("/static/page.css", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
+# One task
+
+
+@pytest.mark.parametrize("state", State)
+async def test_each_state_says_what_it_means(site: Site, state: State) -> None:
+    meaning = page_words.MEANINGS[state]
+    page = await site.page(f"/tasks/{await site.add(state)}")
+    assert meaning.headline in page.text
+    assert meaning.says in page.text
+    assert meaning.advice in page.text
+    assert f"state-{state}" in " ".join(page.all("class"))
+
+
+async def test_task_that_expired_in_the_queue_was_never_taken(site: Site) -> None:
+    task_id = await site.add(State.EXPIRED)
+    move = {"from": "queued", "to": "expired", "via": "clock"}
+    await site.services.store.write(lambda tx: journal.note(tx, task_id, NOW, "move", move))
+    assert page_words.NEVER_TAKEN.says in (await site.page(f"/tasks/{task_id}")).text
+
+
+@pytest.mark.parametrize(
+    ("state", "remote_id", "buttons"),
+    [
+        (State.QUEUED, None, {"cancel"}),
+        (State.SUBMITTING, None, set()),
+        (State.UNCONFIRMED, None, {"adopt", "retry"}),
+        (State.SUBMITTED, "r", {"check"}),
+        (State.RUNNING, "r", {"check"}),
+        (State.SUCCEEDED, "r", {"retry"}),
+        (State.FAILED, "r", {"check", "retry"}),
+        (State.FAILED, None, {"retry"}),
+        (State.CANCELLED, None, {"retry"}),
+        (State.EXPIRED, "r", {"check", "retry"}),
+        (State.EXPIRED, None, {"adopt", "retry"}),
+    ],
+)
+async def test_buttons_stand_only_where_they_are_allowed(
+    site: Site, state: State, remote_id: str | None, buttons: set[str]
+) -> None:
+    task_id = await site.add(state, remote_id=remote_id)
+    forms = (await site.page(f"/tasks/{task_id}")).forms
+    assert {path.rsplit("/", 1)[1] for path in forms if path.startswith("/tasks/")} == buttons
+
+
+async def test_task_of_an_account_without_key_offers_no_check_and_no_order(real: Site) -> None:
+    task_id = await real.add(State.FAILED, provider="gateway", remote_id="r")
+    page = await real.page(f"/tasks/{task_id}")
+    assert "gateway is not configured here" in page.text
+    assert set(page.forms) == {"/rx/logout"}
+
+
+async def test_check_asks_the_provider_and_says_so(site: Site) -> None:
+    task_id = await site.add(State.RUNNING, remote_id="remote-0", submitted_at=NOW, next_check_at=NOW)
+    form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/check"]
+    answer = await site.post(f"/tasks/{task_id}/check", form)
+    assert answer.status_code == 303
+    page = await site.page(answer.headers["location"])
+    assert page_words.DONE["check"] in page.text
+    assert "Status check: late" in page.text
+
+
+async def test_cancel_withdraws_a_queued_task_and_only_that(site: Site) -> None:
+    task_id = await site.add(State.QUEUED)
+    form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/cancel"]
+    assert (await site.post(f"/tasks/{task_id}/cancel", form)).status_code == 303
+    assert [task.state for task in await site.tasks()] == [State.CANCELLED]
+    again = await site.post(f"/tasks/{task_id}/cancel", form)
+    assert again.status_code == 409
+    assert "only a queued one can be cancelled" in Page(again).text
+    assert f"/tasks/{task_id}" in Page(again).all("href")
+
+
+async def test_an_unclear_task_is_resolved_by_hand_on_its_page(site: Site) -> None:
+    there, not_there = await site.add(State.UNCONFIRMED), await site.add(State.UNCONFIRMED)
+    for task_id, said in ((there, {"found": "yes", "remote_id": "r-1"}), (not_there, {"found": "no"})):
+        form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/adopt"]
+        assert (await site.post(f"/tasks/{task_id}/adopt", {**form, "remote_id": "", **said})).status_code == 303
+    tasks_now = {task.id: task for task in await site.tasks()}
+    assert (tasks_now[there].state, tasks_now[there].remote_id) == (State.SUBMITTED, "r-1")
+    assert (tasks_now[not_there].state, tasks_now[not_there].error_code) == (State.FAILED, "not_bought")
+
+
+async def test_ordering_again_names_the_price_and_buys_once(real: Site) -> None:
+    task_id = await real.add(State.UNCONFIRMED)
+    page = await real.page(f"/tasks/{task_id}")
+    assert "Order again for about 50 credits" in page.text
+    assert "you may pay twice" in page.text
+    path = f"/tasks/{task_id}/retry"
+    answers = [await real.post(path, page.forms[f"/rx{path}"]) for _ in range(2)]
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    assert len(real.outbound.bought) == 1
+    assert [task.retry_of for task in await real.tasks()] == [task_id, None]
+
+
+async def test_long_overdue_look_makes_the_page_wonder(site: Site) -> None:
+    task_id = await site.add(State.RUNNING, remote_id="r", next_check_at=NOW - 300_000)
+    assert "overdue by 5 min; is the poller running?" in (await site.page(f"/tasks/{task_id}")).text
+    assert "overdue by 5 min" in (await site.page("/")).text
+
+
+async def test_errors_are_pages(site: Site) -> None:
+    assert "There is no task tsk_x." in (await site.page("/tasks/tsk_x", 404)).text
+
+    site.app.state.services = replace(site.services, store=Gone())
+    answer = await site.browser.get("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "the database is away" in Page(answer).text
+
+
+# All tasks
+
+
+async def test_list_filters_and_counts(site: Site) -> None:
+    boat = await site.add(State.RUNNING, prompt="a boat", remote_id="remote-77")
+    await site.add(State.FAILED, prompt="a train", error_code="nsfw", error_message="not allowed", age=10)
+    page = await site.page("/")
+    assert "running 1" in page.text
+    assert "nsfw: not allowed" in page.text
+    for query in (
+        "?q=BOAT",
+        "?state=running",
+        "?state=running&state=queued",
+        "?q=remote-77&provider=revid",
+        "?q=&model=&state=",
+    ):
+        page = await site.page(f"/{query}")
+        assert f"/tasks/{boat}" in page.all("href")
+        assert ("a train" in page.text) == (query == "?q=&model=&state=")
+    assert "?state=running&state=failed" in " ".join((await site.page("/?state=running")).all("href"))
+    assert "Nothing matches" in (await site.page("/?provider=apixo")).text
+    assert "Nothing matches" in (await site.page("/?until=2020-01-01")).text
+
+
+async def test_list_goes_on_by_cursor_and_keeps_its_filter(site: Site) -> None:
+    for number in range(51):
+        await site.add(State.CANCELLED, prompt=f"number {number}.", age=51 - number)
+    page = await site.page("/?state=cancelled")
+    assert "number 50." in page.text
+    assert "number 0." not in page.text
+    older = next(url for url in page.all("href") if "cursor=" in url)
+    assert "state=cancelled" in older
+    rest = await site.page(older)
+    assert "number 0." in rest.text
+    assert "number 1." not in rest.text
+    assert "/?state=cancelled" in rest.all("href")
+
+
+async def test_what_needs_a_look_stands_first(site: Site) -> None:
+    assert "Needs a look" not in (await site.page("/")).text
+    await site.add(State.UNCONFIRMED, error_code="timeout")
+    page = await site.page("/")
+    assert "Needs a look" in page.text
+    assert "may have been bought" in page.text
+
+
+async def test_empty_list_says_what_to_do(site: Site) -> None:
+    page = await site.page("/")
+    assert "curl http://127.0.0.1:8000/api/tasks" in page.text
+    assert "/new" in page.all("href")
+
+
+@pytest.mark.parametrize("path", ["/", "/new", REVID, "/providers"])
+async def test_sandbox_is_named_on_every_page_and_only_there(site: Site, real: Site, path: str) -> None:
+    assert "The providers are simulated" in (await site.page(path)).text
+    assert "simulated" not in (await real.page(path)).text
+
+
+@pytest.mark.parametrize("path", ["/", "/new", REVID, "/providers", "/tasks/tsk_x", "TASK"])
+async def test_links_carry_the_prefix(real: Site, path: str) -> None:
+    task_id = await real.add(State.RUNNING, remote_id="r", retry_of="tsk_other")
+    page = Page(await real.browser.get(path.replace("TASK", f"/tasks/{task_id}")))
+    urls = [url for name in ("href", "src", "action", "data-wait") for url in page.all(name)]
+    assert urls
+    assert not [url for url in urls if not url.startswith(("/rx/", "#"))]
+    async with stranger(real) as browser:
+        asked = await browser.get("/")
+        entered = await browser.post("/login", data={"password": TOKEN, "next": "/providers"})
+    assert (asked.headers["location"], entered.headers["location"]) == ("/rx/login?next=%2F", "/rx/providers")
+
+
+async def test_providers_name_prices_and_what_to_set(real: Site) -> None:
+    text = (await real.page("/providers")).text
+    assert "50 credits for 10 s, 60 for 15 s" in text
+    assert "APIXO_API_KEY" in text
+    assert "GATEWAY_API_KEY and GATEWAY_BASE_URL" in text
+    assert REAL["REVID_API_KEY"] not in text
+
+
+# A new task
+
+
+async def test_new_task_is_ordered_with_the_right_types(site: Site) -> None:
+    page = await site.page("/new?provider=apixo&model=sora-2")
+    given = {"prompt": "a\r\nboat", "duration": "8", "remove_watermark": "false", "image_urls": " u1\r\n\r\nu2 "}
+    form = page.forms["/new"] | {f"input.{name}": value for name, value in given.items()}
+    answer = await site.post("/new", form)
+    assert answer.status_code == 303
+    (task,) = await site.tasks()
+    assert answer.headers["location"] == f"/tasks/{task.id}"
+    expected = {"prompt": "a\nboat", "duration": 8, "image_urls": ["u1", "u2"], "remove_watermark": False}
+    assert task.input == expected
+    assert task.validated
+
+
+async def test_fault_stands_at_its_field_and_nothing_typed_is_lost(site: Site) -> None:
+    page = await site.page("/new?provider=rivya&model=sora-2")
+    typed = {"input.n_frames": "15", "input.referenceMediaItems": "\n[{]", "input.remove_watermark": "true"}
+    form = page.forms["/new"] | typed
+    answer = await site.post("/new", form)
+    assert answer.status_code == 422
+    again = Page(answer)
+    assert again.forms["/new"] | {"csrf": ""} == form | {"csrf": ""}
+    wrong = {given["id"] for _, given in again.elements if given.get("aria-invalid") == "true"}
+    assert wrong == {"input.referenceMediaItems"}
+    answer = await site.post("/new", form | {"input.referenceMediaItems": ""})
+    assert "prompt is required" in Page(answer).text
+    assert await site.tasks() == []
+
+
+async def test_same_form_posted_twice_buys_once(site: Site) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"input.prompt": "a boat"}
+    answers = [await site.post("/new", form) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    assert len(site.outbound.bought) == 1
+
+
+async def test_changed_form_under_the_same_key_is_not_bought_unasked(site: Site) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"input.prompt": "a boat"}
+    await site.post("/new", form)
+    answer = await site.post("/new", form | {"input.prompt": "a train"})
+    assert answer.status_code == 409
+    assert len(site.outbound.bought) == 1
+    again = Page(answer)
+    assert again.forms["/new"]["input.prompt"] == "a train"
+    assert "this is a second order" in again.text
+    assert (await site.post("/new", again.forms["/new"])).status_code == 303
+    assert len(site.outbound.bought) == 2
+
+
+async def test_database_that_is_away_costs_nothing_typed(site: Site) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"input.prompt": "a boat"}
+    site.app.state.services = replace(site.services, store=Gone())
+    answer = await site.post("/new", form)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert Page(answer).forms["/new"] | {"csrf": ""} == form | {"csrf": ""}
+    site.app.state.services = site.services
+    assert (await site.post("/new", form)).status_code == 303
+
+
+async def test_form_without_its_key_orders_nothing(site: Site) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"input.prompt": "a boat", "key": ""}
+    assert (await site.post("/new", form)).status_code == 400
+    assert await site.tasks() == []
+
+
+async def test_send_as_is_skips_validation(site: Site) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"input.n_frames": "25", "input.prompt": "a boat"}
+    assert (await site.post("/new", form)).status_code == 422
+    assert (await site.post("/new", form | {"as_is": "on"})).status_code == 303
+    (task,) = await site.tasks()
+    assert (task.input["n_frames"], task.validated) == ("25", False)
+
+
+async def test_model_without_documented_parameters_takes_json(site: Site) -> None:
+    page = await site.page("/new?provider=revid&model=veo-9")
+    form = page.forms["/new"] | {"input.prompt": "a boat"}
+    broken = await site.post("/new", form | {"extra": "[1]"})
+    assert broken.status_code == 422
+    assert "Further parameters is JSON, but not an object" in Page(broken).text
+    twice = await site.post("/new", form | {"extra": '{"prompt": "x"}'})
+    assert "gives prompt a second time" in Page(twice).text
+    owned = await site.post("/new", form | {"extra": '{"callBackUrl": "x"}'})
+    assert "callBackUrl: is filled in by this service" in Page(owned).text
+    assert (await site.post("/new", form | {"extra": '{"seed": 7}'})).status_code == 303
+    (task,) = await site.tasks()
+    assert (task.model, task.input) == ("veo-9", {"prompt": "a boat", "seed": 7})
+
+
+@pytest.mark.parametrize(("provider", "model"), [("nobody", "m"), ("revid", ""), ("revid", "m" * 201)])
+async def test_unknown_provider_or_impossible_model_is_said(site: Site, provider: str, model: str) -> None:
+    form = (await site.page(REVID)).forms["/new"] | {"provider": provider, "model": model, "input.prompt": "x"}
+    answer = await site.post("/new", form)
+    assert answer.status_code == 422
+    assert ("provider: " if provider == "nobody" else "model: ") in Page(answer).text
+
+
+@pytest.mark.parametrize(("provider", "name"), [(name, model) for name, f in FAMILIES.items() for model in f.models])
+def test_every_model_of_the_catalog_has_a_form(provider: str, name: str) -> None:
+    shown = form_order.offer(FAMILIES[provider].models[name], {})
+    assert [field.label for field in shown.fields][:1]
+    assert all(not field.required for field in shown.fields) or shown.validates
