@@ -1,0 +1,1 @@
+"""Real processes over real HTTP: the service, the simulated provider, and signals that mean it."""

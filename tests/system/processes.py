@@ -1,0 +1,111 @@
+"""Starts and kills the real processes: `receiver serve` and `receiver sandbox`."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on, for a server that has to come back to it."""
+    with socket.socket() as probing:
+        probing.bind(("127.0.0.1", 0))
+        port: int = probing.getsockname()[1]
+        return port
+
+
+@dataclass
+class Process:
+    """One `receiver` command that serves, with its standard error in a file."""
+
+    arguments: list[str]
+    environ: Mapping[str, str]
+    log: Path
+    ready: str
+    """The pattern on standard error that says that it serves."""
+    running: "subprocess.Popen[str] | None" = field(default=None)
+
+    def start(self) -> None:
+        """Start it, and return when it serves."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("RECEIVER_", "HOST"))}
+        with self.log.open("a") as log:
+            started = len(self.log.read_text())
+            self.running = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "receiver", *self.arguments],
+                env={**environ, **self.environ},
+                cwd=self.log.parent,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                text=True,
+            )
+        self._await_ready(started)
+
+    def kill(self) -> None:
+        """Kill it with -9: nothing gets a chance to tidy up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to stop; returns its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.running is None:
+            return 0
+        self.running.send_signal(number)
+        code = self.running.wait(20)
+        self.running = None
+        return code
+
+    def _await_ready(self, started: int) -> None:
+        waiting = threading.Event()
+        for _ in range(round(START_SECONDS / 0.05)):
+            if re.search(self.ready, self.log.read_text()[started:]):
+                return
+            if self.running is None or self.running.poll() is not None:
+                break
+            waiting.wait(0.05)
+        raise AssertionError(f"it did not start:\n{self.log.read_text()[started:]}")
+
+
+def provider(directory: Path, port: int) -> Process:
+    """Make the simulated provider, whose ledger counts purchases."""
+    return Process(
+        ["sandbox", "--ledger", str(directory / "ledger.jsonl"), "--late-by", "4"],
+        {"PORT": str(port), "RECEIVER_DATA_DIR": str(directory / "none")},
+        directory / "provider.log",
+        r"RIVYA_BASE_URL=",
+    )
+
+
+def service(directory: Path, port: int, provider_port: int, **settings: str) -> Process:
+    """Make the service with an account at each family of the simulated provider, and short times."""
+    accounts = {f"{family}_API_KEY": f"a-key-for-{family}" for family in ("RIVYA", "APIXO", "REVID", "GATEWAY", "KIE")}
+    places = {
+        f"{family.upper()}_BASE_URL": f"http://127.0.0.1:{provider_port}/{family}"
+        for family in ("rivya", "apixo", "revid", "gateway", "kie")
+    }
+    times = {
+        "RECEIVER_TIMEOUT": "3",
+        "RECEIVER_POLL_AFTER": "1",
+        "RECEIVER_CALLBACK_GRACE": "3",
+        "RECEIVER_POLL_EVERY": "1",
+        "RECEIVER_POLL_MAX": "3",
+        "RECEIVER_DEADLINE": "20",
+    }
+    own = {
+        "PORT": str(port),
+        "RECEIVER_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "RECEIVER_DATA_DIR": str(directory / "data"),
+        "RECEIVER_API_TOKENS": "a-token-for-the-tests",
+    }
+    return Process(
+        ["serve"], {**accounts, **places, **times, **own, **settings}, directory / "service.log", r"Serving on"
+    )
