@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from receiver.catalog import Model
 from receiver.documents import moment
 from receiver.providers import CONFIG_TYPES, FAMILIES
-from receiver.providers.base import Provider
+from receiver.providers.base import Balance, Provider
 from receiver.schedule import Schedule
 from receiver.services import Services
 from receiver.settings import ProviderConfig, Settings
@@ -32,6 +32,8 @@ class Account:
     address: str
     facts: tuple[str, ...]
     models: Mapping[str, Model]
+    balance: bool
+    """Whether the provider has a call for what is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,13 @@ def accounts(services: Services) -> list[Account]:
     """List every configured account."""
     settings = services.settings
     return [
-        Account(name, config.base_url, tuple(_facts(settings, provider, config)), provider.models)
+        Account(
+            name,
+            config.base_url,
+            tuple(_facts(settings, provider, config)),
+            provider.models,
+            isinstance(provider, Balance),
+        )
         for name, provider in services.providers.items()
         if (config := settings.providers.get(name)) is not None
     ]

@@ -4,6 +4,7 @@
 Whatever changes something is a POST of a form of this session, and what spends carries a hidden idempotency key.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from receiver import adoption, submission
+from receiver.balances import balance
 from receiver.catalog import Model
 from receiver.checks import check_now
 from receiver.documents import task_document
@@ -147,7 +149,14 @@ async def order_task(request: Request) -> Response:
     return redirect(request, f"/tasks/{task_id}")
 
 
-async def show_providers(request: Request) -> Response:
+async def ask_balance(request: Request) -> Response:
+    """POST /providers/{name}/balance: ask a provider what is left, and show it with the rest."""
+    await forms.our_form(request)
+    name = request.path_params["name"]
+    return await show_providers(request, {name: await balance(services_of(request), name)})
+
+
+async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:
     """GET /providers: what is configured, and what to set for the rest."""
     services = services_of(request)
     since = services.clock() - page_providers.SPEND_DAYS * spending.DAY
@@ -158,6 +167,7 @@ async def show_providers(request: Request) -> Response:
         missing=page_providers.missing(services),
         spent=await services.store.read(lambda session: spending.per_day(session, since)),
         day=page_providers.day,
+        balances=balances or {},
     )
 
 
@@ -204,5 +214,6 @@ ROUTES: list[BaseRoute] = [
     Route("/new", page(show_new), methods=["GET"]),
     Route("/new", page(order_task), methods=["POST"]),
     Route("/providers", page(show_providers), methods=["GET"]),
+    Route("/providers/{name}/balance", page(ask_balance), methods=["POST"]),
     Mount("/static", _Static(directory=Path(__file__).with_name("static"))),
 ]

@@ -98,7 +98,7 @@ def service(directory: Path, port: int, provider_port: int, **settings: str) -> 
         "RECEIVER_CALLBACK_GRACE": "3",
         "RECEIVER_POLL_EVERY": "1",
         "RECEIVER_POLL_MAX": "3",
-        "RECEIVER_DEADLINE": "20",
+        "RECEIVER_DEADLINE": "25",
     }
     own = {
         "PORT": str(port),

@@ -435,6 +435,7 @@ async def test_plain_http_plays_only_from_the_sandbox_itself(site: Site, url: st
         ("POST", "/tasks/tsk_x/cancel", 403),
         ("POST", "/tasks/tsk_x/retry", 403),
         ("POST", "/tasks/tsk_x/adopt", 403),
+        ("POST", "/providers/revid/balance", 403),
     ],
 )
 async def test_every_answer_has_the_headers(site: Site, method: str, path: str, status: int) -> None:
