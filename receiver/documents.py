@@ -6,7 +6,7 @@ from typing import Any
 
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
-from receiver.states import SETTLED, State
+from receiver.states import SETTLED
 from receiver.tables import Attempt, Check, Delivery, History, Output, Task
 
 SHOWN_BYTES = 65_536
@@ -133,8 +133,3 @@ def provider_document(
             for model_id, model in models.items()
         ],
     }
-
-
-def states_in_order() -> list[str]:
-    """List the states' words in the order of the README."""
-    return [state.value for state in State]

@@ -12,7 +12,7 @@ import structlog
 
 from receiver import confirmation, wire
 from receiver.checks import check_now
-from receiver.errors import Conflict, Forged, NotFound, StoreUnavailable, Unreadable
+from receiver.errors import Conflict, Forged, NotFound, Unreadable
 from receiver.lifecycle import apply
 from receiver.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.moves import Context, Row, notice, write
@@ -25,7 +25,7 @@ from receiver.tables import as_json
 log = structlog.get_logger()
 
 MAX_HELD = 1000
-"""Callbacks to one account that wait for an id that no task has."""
+"""Callbacks to one account that wait for an id that no task has: the latest so many are kept."""
 MAX_STORED = 100
 """Deliveries kept of one task; what further ones say still counts, but they are only counted."""
 NOWHERE = "There is nothing at this address."
@@ -128,7 +128,8 @@ class _Delivered:
         """Keep a callback to the account that names no task of ours: its id may still be learned."""
         account, event = self.to.provider.name, self.said.event
         if journal.holding(tx, account) >= MAX_HELD:
-            raise StoreUnavailable(f"More than {MAX_HELD} callbacks to {account} wait for an id.")
+            # An account may serve others, too: their news must never keep ours out.
+            journal.drop_oldest_held(tx, account)
         final = event is not None and event.state in FINAL
         outcome = self.said.flaw or (Outcome.HELD if event and event.remote_id else Outcome.UNMATCHED)
         self._add(

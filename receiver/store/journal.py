@@ -3,7 +3,7 @@ change that they tell of."""
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlmodel import SQLModel
 
 from receiver.store.transaction import Transaction
@@ -32,21 +32,13 @@ _HELD = (
 _HOLDING = select(func.count().label("number")).where(
     DELIVERY.c.provider == bindparam("account"), DELIVERY.c.task_id.is_(None)
 )
+_OLDEST = select(func.min(DELIVERY.c.id)).where(
+    DELIVERY.c.provider == bindparam("account"), DELIVERY.c.task_id.is_(None)
+)
+_DROP = delete(DELIVERY).where(DELIVERY.c.id == _OLDEST.scalar_subquery())
 _GIVE = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"))
 _CHECK = insert(CHECK)
 _END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
-_LAST_ATTEMPT = (
-    select(ATTEMPT.c.id, ATTEMPT.c.number, ATTEMPT.c.key, ATTEMPT.c.outcome, ATTEMPT.c.departed_at)
-    .where(ATTEMPT.c.task_id == bindparam("task_id"))
-    .order_by(ATTEMPT.c.number.desc())
-    .limit(1)
-)
-_FIRST_OF_KEY = (
-    select(ATTEMPT.c.departed_at, ATTEMPT.c.method, ATTEMPT.c.url, ATTEMPT.c.body)
-    .where(ATTEMPT.c.task_id == bindparam("task_id"), ATTEMPT.c.key == bindparam("attempt_key"))
-    .order_by(ATTEMPT.c.number)
-    .limit(1)
-)
 
 
 def note(tx: Transaction, task_id: str, at: int, kind: str, data: dict[str, Any] | None = None) -> int:
@@ -64,16 +56,6 @@ def end_attempt(tx: Transaction, attempt_id: int, **values: Any) -> None:
     tx.run(_END_ATTEMPT, attempt_id=attempt_id, **values)
 
 
-def last_attempt(tx: Transaction, task_id: str) -> dict[str, Any] | None:
-    """Read a task's latest attempt."""
-    return tx.one(_LAST_ATTEMPT, task_id=task_id)
-
-
-def first_under_key(tx: Transaction, task_id: str, key: str) -> dict[str, Any] | None:
-    """Read when the first attempt under an idempotency key departed, and what it said."""
-    return tx.one(_FIRST_OF_KEY, task_id=task_id, attempt_key=key)
-
-
 def add_delivery(tx: Transaction, **values: Any) -> None:
     """Add a delivery with its outcome."""
     tx.run(_DELIVERY, **values)
@@ -83,6 +65,11 @@ def holding(tx: Transaction, account: str) -> int:
     """Count the deliveries to an account that wait for their task."""
     row = tx.one(_HOLDING, account=account)
     return int(row["number"]) if row else 0
+
+
+def drop_oldest_held(tx: Transaction, account: str) -> None:
+    """Forget the delivery to an account that has waited longest for its task."""
+    tx.run(_DROP, account=account)
 
 
 def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: int) -> list[str | None]:

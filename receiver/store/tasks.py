@@ -22,7 +22,6 @@ _ID: BindParameter[str] = bindparam("task_id")
 _INSERT = insert(TASK)
 _INSERT_OUTPUT = insert(OUTPUT)
 _CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).where(TASK.c.id == _ID).with_for_update()
-_ORDER = select(TASK.c.model, TASK.c.input, TASK.c.validated).where(TASK.c.id == _ID)
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
 _URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
@@ -83,11 +82,6 @@ def insert_outputs(tx: Transaction, task_id: str, rows: Iterable[dict[str, Any]]
 def current(tx: Transaction, task_id: str) -> dict[str, Any] | None:
     """Read what a change needs to know of a task, and keep others from changing it until the commit."""
     return tx.one(_CURRENT, task_id=task_id)
-
-
-def order_of(tx: Transaction, task_id: str) -> dict[str, Any] | None:
-    """Read what was ordered."""
-    return tx.one(_ORDER, task_id=task_id)
 
 
 def by_key(tx: Transaction, key: str) -> dict[str, Any] | None:

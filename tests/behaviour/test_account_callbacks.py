@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from receiver.inbox import MAX_HELD
 from receiver.links import Links
 from tests.behaviour.families import RIVYA, Body
 from tests.behaviour.provider import after, says
@@ -93,6 +94,13 @@ async def test_an_event_names_no_task_by_its_own_id(service: Service) -> None:
 async def test_what_cannot_be_read_is_kept_and_answered_200(service: Service, body: bytes, told: str) -> None:
     assert await outcome(service, body) == told
     assert service.database.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+async def test_news_of_others_tasks_never_keep_ours_out(service: Service) -> None:
+    for number in range(MAX_HELD + 1):
+        assert await outcome(service, event(RIVYA.done(f"of-others-{number}", URL))) == "held"
+    assert service.database.rows("SELECT count(*) FROM delivery") == [(MAX_HELD,)]
+    assert service.database.rows("SELECT remote_id FROM delivery WHERE remote_id = 'of-others-0'") == []
 
 
 async def test_the_address_of_one_account_is_not_that_of_another(service: Service) -> None:
