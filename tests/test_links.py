@@ -56,12 +56,14 @@ def test_a_removed_key_is_refused() -> None:
     assert links(NEW).read("session", links(OLD).sign("session", "x"), 60) is None
 
 
+@pytest.mark.row("C1")
 @pytest.mark.parametrize("other", ["apixo", "revid2", "Revid", "gateway-x", "", "revi", "revid "])
 def test_a_token_of_another_provider_is_refused(other: str) -> None:
     made = links(NEW)
     assert made.task_of(other, token(made)) is None
 
 
+@pytest.mark.row("C1")
 def test_every_change_of_one_character_refuses_or_names_the_same_task() -> None:
     """Base64 has spare bits at its end, so a text may be changed without its meaning; never to another task's."""
     made, text = links(NEW, OLD), token(links(NEW))
@@ -75,6 +77,7 @@ def test_every_change_of_one_character_refuses_or_names_the_same_task() -> None:
     assert read.count(TASK) < 10
 
 
+@pytest.mark.row("C1")
 def test_every_character_added_or_left_out_refuses_or_names_the_same_task() -> None:
     made, text = links(NEW), token(links(NEW))
     changed = [text[:at] + character + text[at:] for at in range(len(text) + 1) for character in EVERY]
@@ -82,6 +85,7 @@ def test_every_character_added_or_left_out_refuses_or_names_the_same_task() -> N
     assert {made.task_of("revid", one) for one in changed} <= {None, TASK}
 
 
+@pytest.mark.row("C1")
 def test_the_id_of_one_task_and_the_signature_of_another_do_not_fit() -> None:
     made = links(NEW)
     other = new_id(1_795_176_000_001)

@@ -1,0 +1,118 @@
+"""Deliberate breakages of the service: each must turn its named test red, or the test proves nothing.
+
+A breakage is a patch beside this file. Its head says, before the diff, what it breaks and which test must see it:
+
+    Row: A1
+    Test: tests/torture/test_killed.py::test_...
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.torture.harness import ROOT
+
+HERE = Path(__file__).parent
+COPIED = ("receiver", "tests", "scripts", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md", "Procfile")
+SECONDS = 600
+RED, GREEN = 1, 0
+"""pytest's exit codes: something failed, and all passed. Any other says that nothing was tried."""
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """One patch with what its head says."""
+
+    file: Path
+    row: str
+    test: str
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+
+def breakages() -> list[Breakage]:
+    """Read the heads of all patches."""
+    return [_read(file) for file in sorted(HERE.glob("*.patch"))]
+
+
+def applies(breakage: Breakage) -> "subprocess.CompletedProcess[str]":
+    """Try a patch on the sources as they stand, without changing them."""
+    return _git(ROOT, "apply", "--check", str(breakage.file))
+
+
+def run(names: Sequence[str]) -> int:
+    """Show that each test is green, then that its breakage turns it red; returns 1 where one does not."""
+    chosen = [breakage for breakage in breakages() if not names or breakage.name in names]
+    unknown = set(names) - {breakage.name for breakage in chosen}
+    if unknown:
+        print("no such breakage:", ", ".join(sorted(unknown)), "- there are:", ", ".join(b.name for b in breakages()))
+        return 2
+    whole = [f"{b.name}: {b.test} is not green unbroken" for b in chosen if not _shown(b, broken=False)]
+    blind = [f"{b.name}: {b.test} does not see it" for b in chosen if not _shown(b, broken=True)]
+    for fault in (*whole, *blind):
+        print(fault)
+    print(f"{len(chosen) - len(blind)} of {len(chosen)} breakages turn their test red")
+    return 1 if whole or blind else 0
+
+
+def _shown(breakage: Breakage, *, broken: bool) -> bool:
+    """Run a breakage's test in a copy of the project, broken or not; tells whether it ended as it must."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        _copy_to(copy)
+        if broken:
+            _git(copy, "apply", str(breakage.file)).check_returncode()
+        # Before the installed package, so that the service's own processes are broken, too.
+        environ = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", breakage.test]
+        ended = subprocess.run(  # noqa: S603 - our own tests
+            words, cwd=copy, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    wanted = RED if broken else GREEN
+    print(
+        f"{breakage.row:4} {breakage.name}: {'broken' if broken else 'whole'}: {_last_line(ended.stdout)}", flush=True
+    )
+    if ended.returncode not in (RED, GREEN):
+        print(ended.stdout[-2000:], ended.stderr[-2000:])
+    return ended.returncode == wanted
+
+
+def _copy_to(copy: Path) -> None:
+    for part in COPIED:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / part)
+
+
+def _git(directory: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    # Outside of any repository, so that paths are from the directory and nothing is left out.
+    environ = {**os.environ, "GIT_CEILING_DIRECTORIES": str(directory.parent)}
+    return subprocess.run(  # noqa: S603 - our own patches
+        ["git", *words],  # noqa: S607 - whichever git there is
+        cwd=directory,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _read(file: Path) -> Breakage:
+    head = file.read_text().partition("\n--- ")[0]
+    fields = dict(re.findall(r"^(Row|Test): (\S+)$", head, re.MULTILINE))
+    return Breakage(file, fields["Row"], fields["Test"])
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip("= ") if lines else "nothing was said"
