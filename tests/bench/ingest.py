@@ -20,14 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from receiver.ids import new_id
-from receiver.keys import with_secrets
-from receiver.links import CALLBACKS
-from receiver.providers import CONFIG_TYPES
-from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
-from receiver.store import Transaction, schema, tasks
+from tests.bench.filling import fill
 
 HERE = Path(__file__).parent
 BODY = (HERE / "callback.json").read_text()
@@ -76,7 +69,7 @@ def receiver(seconds: int) -> Result:
             "RECEIVER_POLLER": "off",
             "PORT": "0",
         }
-        lines = asyncio.run(_fill(environ, seconds * 7000))
+        lines = [f"{task.path} {task.remote_id}" for task in asyncio.run(fill(environ, seconds * 7000))]
         command = [sys.executable, "-m", "receiver", "serve"]
         with _serving(command, environ, r"Serving on (\S+)") as url:
             return _wrk(url, lines, seconds, Path(directory))
@@ -93,47 +86,6 @@ def handwritten(seconds: int) -> Result:
         command = [sys.executable, "-m", "uvicorn", "tests.bench.handwritten:app", "--port", "0", "--no-access-log"]
         with _serving(command, environ, r"running on (\S+)") as url:
             return _wrk(url, lines, seconds, Path(directory))
-
-
-async def _fill(environ: dict[str, str], number: int) -> list[str]:
-    """Create so many tasks that await their callback; returns wrk's list."""
-    settings = with_secrets(Settings.load(environ, CONFIG_TYPES))
-    schema.migrate(settings.database)
-    services = Services.open(settings)
-    now = services.clock()
-    ids = [new_id(now) for _ in range(number)]
-
-    def unit(tx: Transaction) -> None:
-        for position, task_id in enumerate(ids):
-            tasks.insert_task(tx, _submitted(task_id, f"remote{position}", now))
-
-    await services.store.write(unit)
-    urls = [services.links.callback_url("revid", task_id) or "" for task_id in ids]
-    await services.close()
-    return [f"{CALLBACKS}{url.partition(CALLBACKS)[2]} remote{position}" for position, url in enumerate(urls)]
-
-
-def _submitted(task_id: str, remote_id: str, now: int) -> dict[str, object]:
-    counters = ("attempts", "checks", "deliveries", "unstored", "empties", "gaps", "claim")
-    return {
-        **dict.fromkeys(counters, 0),
-        "id": task_id,
-        "provider": "revid",
-        "model": "sora-2-text-to-video",
-        "state": State.SUBMITTED.value,
-        "input": '{"prompt":"a paper boat"}',
-        "prompt": "a paper boat",
-        "validated": True,
-        "metadata": "{}",
-        "remote_id": remote_id,
-        "notices": "[]",
-        "token_seen": False,
-        "callback_url": True,
-        "created_at": now,
-        "submitted_at": now,
-        "updated_at": now,
-        "next_check_at": now + 300_000,
-    }
 
 
 @contextmanager

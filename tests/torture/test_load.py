@@ -1,0 +1,206 @@
+"""Rows F6, G5 and G6: many tasks, many callbacks, and for long; the service stays quick, complete and small."""
+
+import asyncio
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receiver.store.engine import sqlite_module
+from tests.bench.filling import Waiting, fill
+from tests.system.processes import Process
+from tests.torture.harness import Torture
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = "a-token-for-the-tests"
+BODY = (Path(__file__).parents[1] / "bench" / "callback.json").read_text()
+PAGE_SECONDS, PAGE_BYTES = 0.3, 200_000
+"""What a page may take at the 95th percentile, and how large it may be."""
+GROWTH_AN_HOUR = 1_000_000.0
+"""Bytes by which a service under steady load may grow in an hour, once it is warm."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A running service with many tasks that await their callbacks."""
+
+    url: str
+    database: Path
+    pid: int
+    waiting: Sequence[Waiting]
+
+    def memory(self) -> int:
+        """The service's memory in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+    def handles(self) -> tuple[int, int]:
+        """How many files and threads the service has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir())), len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    def client(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        limits = httpx.Limits(max_connections=20, max_keepalive_connections=20)  # with more, httpx itself is slow
+        return httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=30, limits=limits)
+
+
+@contextmanager
+def crowded(directory: Path, number: int, *, prompt: str = "a paper boat") -> Iterator[Crowd]:
+    """Run the service on so many tasks; its provider is not there, and need not be."""
+    environ = {
+        "RECEIVER_DATA_DIR": str(directory / "data"),
+        "RECEIVER_PUBLIC_URL": "http://127.0.0.1:8000",
+        "RECEIVER_API_TOKENS": TOKEN,
+        "REVID_API_KEY": "a-key-for-revid",
+        "REVID_BASE_URL": "http://127.0.0.1:9",
+        "PORT": "0",
+    }
+    with ThreadPoolExecutor(1) as elsewhere:  # whoever asks may have an event loop of its own
+        waiting = elsewhere.submit(asyncio.run, fill(environ, number, prompt=prompt)).result()
+    log = directory / "service.log"
+    process = Process(["serve"], environ, log, r"Serving on")
+    process.start()
+    assert process.running is not None
+    try:
+        url = re.findall(r"Serving on (\S+)", log.read_text())[0]
+        yield Crowd(url, directory / "data" / "receiver.db", process.running.pid, waiting)
+    finally:
+        process.kill()
+
+
+async def call_back(client: httpx.AsyncClient, task: Waiting) -> tuple[int, float]:
+    """Send a task's callback; returns the answer's status and the seconds it took."""
+    began = time.monotonic()
+    answer = await client.post(task.path, content=BODY.replace("REMOTE_ID", task.remote_id))
+    return answer.status_code, time.monotonic() - began
+
+
+async def until_taken(client: httpx.AsyncClient, task: Waiting) -> int:
+    """Send a callback as a provider does, again after each 503; returns how often it was sent."""
+    for sent in range(1, 100):
+        status, _ = await call_back(client, task)
+        if status == 200:
+            return sent
+        assert status == 503, status
+        await asyncio.sleep(0.2)
+    raise AssertionError("it was never taken")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def applied(database: Path) -> Counter[str]:
+    """Count the tasks' states and what they counted of callbacks, as another process sees them."""
+    connection = sqlite_module().connect(str(database))
+    try:
+        return Counter(dict(connection.execute("SELECT state, COUNT(*) FROM task WHERE deliveries = 1 GROUP BY state")))
+    finally:
+        connection.close()
+
+
+@pytest.mark.row("F6")
+def test_pages_stay_quick_and_small_with_very_many_tasks(torture: Torture, tmp_path: Path) -> None:
+    number, each = torture.size(3_000, 100_000), torture.size(10, 40)
+    paths = (
+        "/",
+        "/?state=submitted",
+        "/?q=boat",
+        "/?q=nothing-has-this",
+        "/api/tasks?limit=200",
+        "/api/stats",
+        "/metrics",
+    )
+    with crowded(tmp_path, number, prompt="A paper boat in the rain. " * 40) as crowd:
+        asked = [*paths, f"/tasks/{crowd.waiting[number // 2].task_id}"]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=crowd.url, headers=headers, trust_env=False, timeout=30) as client:
+            entered = client.post("/login", data={"password": TOKEN}, headers={"Sec-Fetch-Site": "same-origin"})
+            assert entered.status_code == 303, entered.text
+            found = {path: [_timed(client, path) for _ in range(each)] for path in asked}
+    slow = {path: percentile([seconds for seconds, _ in times], 0.95) for path, times in found.items()}
+    large = {path: max(size for _, size in times) for path, times in found.items() if not path.startswith("/api")}
+    torture.figures(tasks=number, page_p95_ms=round(max(slow.values()) * 1000), page_kb=max(large.values()) // 1000)
+    assert max(large.values()) <= PAGE_BYTES, large
+    assert max(slow.values()) <= PAGE_SECONDS * torture.size(5, 1), slow
+
+
+def _timed(client: httpx.Client, path: str) -> tuple[float, int]:
+    began = time.monotonic()
+    answer = client.get(path)
+    assert answer.status_code == 200, (path, answer.text[:200])
+    return time.monotonic() - began, len(answer.content)
+
+
+@pytest.mark.row("G6")
+async def test_a_burst_of_callbacks_is_answered_and_all_of_it_is_stored(torture: Torture, tmp_path: Path) -> None:
+    number = torture.size(500, 5_000)
+    with crowded(tmp_path, number) as crowd:
+        async with crowd.client() as client:
+            began = time.monotonic()
+            sent = await asyncio.gather(*(until_taken(client, task) for task in crowd.waiting))
+            seconds = time.monotonic() - began
+        torture.figures(burst=number, seconds=seconds, sent_again=sum(sent) - number)
+        assert applied(crowd.database) == {"succeeded": number}
+
+
+@pytest.mark.row("G6")
+async def test_a_steady_stream_of_callbacks_is_answered_in_time(torture: Torture, tmp_path: Path) -> None:
+    rate, seconds = torture.size(100, 500), torture.size(4, 60)
+    number = rate * seconds
+    with crowded(tmp_path, number) as crowd:
+        async with crowd.client() as client:
+            results = await stream(client, crowd.waiting, rate)
+        took = [seconds for _, seconds in results]
+        torture.figures(a_second=rate, p50_ms=statistics.median(took) * 1000, p99_ms=percentile(took, 0.99) * 1000)
+        assert {status for status, _ in results} == {200}
+        assert applied(crowd.database) == {"succeeded": number}
+
+
+async def stream(client: httpx.AsyncClient, waiting: Sequence[Waiting], rate: int) -> list[tuple[int, float]]:
+    """Send callbacks at a steady rate, whether or not those before them were answered."""
+    began, loop, sending = time.monotonic(), asyncio.get_running_loop(), []
+    for position, task in enumerate(waiting):
+        await asyncio.sleep(max(0.0, began + position / rate - time.monotonic()))
+        sending.append(loop.create_task(call_back(client, task)))
+    return list(await asyncio.gather(*sending))
+
+
+@pytest.mark.row("G5")
+async def test_under_steady_load_nothing_grows(torture: Torture, tmp_path: Path) -> None:
+    rate, rounds = 50, torture.size(4, 60)
+    number = torture.size(100, 500)
+    with crowded(tmp_path, number * rounds) as crowd:
+        memory, handles = [], []
+        async with crowd.client() as client:
+            for position in range(rounds):
+                part = crowd.waiting[position * number : (position + 1) * number]
+                assert {status for status, _ in await stream(client, part, rate * torture.size(4, 1))} == {200}
+                memory.append(crowd.memory())
+                handles.append(crowd.handles())
+        journal = crowd.database.with_name(f"{crowd.database.name}-wal").stat().st_size
+    warm = rounds // 2
+    files = [opened for opened, _ in handles[warm:]]
+    threads = [running for _, running in handles[warm:]]
+    growth = (memory[-1] - memory[warm]) / max(1, (rounds - 1 - warm) * number)
+    torture.figures(callbacks=number * rounds, bytes_a_callback=growth, memory_mb=memory[-1] // 10**6)
+    assert max(files) - min(files) <= 5, files
+    assert max(threads) - min(threads) <= 5, threads
+    assert journal <= 64 * 1024 * 1024
+    assert memory[-1] <= 256 * 10**6
+    if torture.full:
+        assert growth * rate * 3600 < GROWTH_AN_HOUR, memory
