@@ -10,7 +10,7 @@ from receiver.ids import new_id
 from receiver.links import LONGEST_TOKEN, Links
 
 URL = "https://hooks.example.com/in"
-TASK = new_id(1_795_176_000_000)
+TASK = "tsk_01m7wd7tg08b50pxm5pq082ee5"
 OLD, NEW, NEXT = "an-old-key", "a-new-key", "the-next-key"
 URL_SAFE = string.ascii_letters + string.digits + "-_.~"
 EVERY = [*string.printable, "é", "٣", "\ufeff", "\udcff", "\0", "🎬"]
