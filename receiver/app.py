@@ -18,6 +18,7 @@ from receiver.poller import Poller, recover
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
 from receiver.settings import Settings
+from receiver.web.headers import Headed
 from receiver.web.openapi import openapi
 from receiver.web.operations import OPERATIONS
 from receiver.web.pages import ROUTES as PAGES
@@ -56,6 +57,8 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
             yield
 
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app.router.redirect_slashes = False  # it would send a browser to whatever host it named
+    app.add_middleware(Headed)
     if settings.path_prefix:
         app.add_middleware(Prefixed, prefix=settings.path_prefix)
     return app

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from receiver.errors import ConfigError
 from receiver.settings import Settings
+from receiver.web.headers import HEADERS
 
 HEADER_SECONDS = 10.0
 """A connection that has not sent its whole request head by then is closed. `web.bodies` has the body's deadline."""
@@ -26,6 +27,13 @@ _STOPPED = Response(
     '"detail":"The service stops. What this request began may have been done: look before you send it again."}',
     status_code=503,
     headers={"Connection": "close"},
+    media_type="application/problem+json",
+)
+_AMBIGUOUS = Response(
+    '{"type":"about:blank","title":"Bad Request","status":400,'
+    '"detail":"Send either a Content-Length or, in HTTP/1.1, a Transfer-Encoding, one Host, and a path."}',
+    status_code=400,
+    headers={"Connection": "close"} | HEADERS,
     media_type="application/problem+json",
 )
 
@@ -50,8 +58,9 @@ def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Cal
     """Serve until SIGTERM or SIGINT; `started` is called when the first request can be answered."""
     proxies = [str(network) for network in settings.trusted_proxies]
     config = uvicorn.Config(
-        Stoppable(app),
+        Unambiguous(Stoppable(app)),
         http=PunctualProtocol,
+        ws="none",
         lifespan="on",
         backlog=BACKLOG,
         log_config=None,
@@ -83,6 +92,33 @@ class _Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             self._on_start()
+
+
+class Unambiguous:
+    """Refuses requests that a proxy before us might read otherwise, and so pass on one that hides in their body.
+
+    h11 refuses the rest by itself: two hosts, none, codings besides `chunked`, lengths that contradict each other.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_ambiguous(scope):
+            await _AMBIGUOUS(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _is_ambiguous(scope: Scope) -> bool:
+    names = [name for name, _ in scope["headers"]]
+    chunked = b"transfer-encoding" in names
+    # Routes take it for granted that a path begins with a slash; whole URLs are for proxies, which we are none.
+    return (
+        (chunked and (b"content-length" in names or scope["http_version"] != "1.1"))
+        or not scope["path"].startswith("/")
+        or names.count(b"host") > 1
+    )
 
 
 class Stoppable:

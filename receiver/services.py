@@ -20,6 +20,7 @@ from receiver.redaction import Redactor
 from receiver.schedule import Schedule
 from receiver.settings import ProviderConfig, Settings
 from receiver.store import Store, Unit
+from receiver.throttle import Throttle
 
 log = structlog.get_logger()
 
@@ -83,6 +84,7 @@ class Services:
     clock: Callable[[], int] = clock
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
+    logins: Throttle = field(default_factory=Throttle)
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Callable[[], int] = clock) -> "Services":

@@ -196,3 +196,12 @@ class Heartbeat(SQLModel, table=True):
 
     name: str = Field(primary_key=True)  # readyz, poller
     at: int = Field(sa_type=BigInteger)
+
+
+class EndedSession(SQLModel, table=True):
+    """A session of the pages that was logged out of, kept as long as its cookie would count."""
+
+    __tablename__ = "ended_session"
+
+    digest: str = Field(primary_key=True)
+    until: int = Field(sa_type=BigInteger, index=True)

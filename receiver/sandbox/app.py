@@ -69,6 +69,7 @@ class Sandbox:
         )
         self._shelf = Shelf()
         self.app = Starlette(routes=self._routes(), max_body_size=LARGEST_REQUEST)
+        self.app.router.redirect_slashes = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

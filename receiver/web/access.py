@@ -1,38 +1,36 @@
-"""Who may use the API and the pages: bearer tokens, and the signed session cookie of the pages."""
+"""Who may use the API and the pages: bearer tokens, and the sessions of the pages.
+
+A wrong bearer token is not throttled, unlike a wrong login: to refuse the right one with it would lock out whoever
+calls from the same address, which often is a proxy's, and to refuse the wrong ones only would hinder nobody.
+"""
 
 import hmac
-import secrets
-from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 
 from receiver.services import Services
+from receiver.web import sessions
+from receiver.web.sessions import Session
 
-COOKIE = "receiver_session"
-SESSION_SECONDS = 14 * 24 * 3600
 SAFE = frozenset({"GET", "HEAD"})
 
 
-def is_token(services: Services, given: str) -> bool:
-    """Tell whether a text is one of the API tokens, taking the same time whatever it is."""
+def token_of(services: Services, given: str) -> str | None:
+    """Return the API token that a text is, or None; it takes the same time whatever the text is."""
     candidate = given.encode("utf-8", "surrogateescape")
-    known = [token.get_secret_value().encode() for token in services.settings.api_tokens]
-    return _any(hmac.compare_digest(candidate, token) for token in known)
+    known = [token.get_secret_value() for token in services.settings.api_tokens]
+    fits = [hmac.compare_digest(candidate, token.encode()) for token in known]  # all of them, whichever fits
+    return known[fits.index(True)] if True in fits else None
 
 
-def _any(results: Iterable[bool]) -> bool:
-    return sum(list(results)) > 0  # every comparison is made, whichever fits
-
-
-def require_api(request: Request) -> None:
-    """Let in a bearer token, or for reading a session of the pages; raises `HTTPException` 401."""
+async def require_api(request: Request) -> None:
+    """Let in a bearer token, or for reading a session of the pages; raises `HTTPException` 401, `StoreUnavailable`."""
     services: Services = request.app.state.services
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and is_token(services, token.strip()):
+    if scheme.lower() == "bearer" and token_of(services, token.strip()) is not None:
         return
-    if request.method in SAFE and session_of(request) is not None:
+    if request.method in SAFE and await identify(request) is not None:
         return
     raise HTTPException(
         401,
@@ -41,40 +39,32 @@ def require_api(request: Request) -> None:
     )
 
 
-def session_of(request: Request) -> str | None:
-    """Return the id of the session whose cookie came with a request, or None."""
-    services: Services = request.app.state.services
-    return services.links.read("session", request.cookies.get(COOKIE, ""), SESSION_SECONDS)
+async def identify(request: Request) -> Session | None:
+    """Find out whose session a request belongs to, for the rest of it; raises `StoreUnavailable`.
+
+    While the database is away, `session_of` gives what the cookie says, which may show what was typed once more.
+    """
+    request.state.session = session = sessions.read(request)
+    if session is not None and await sessions.is_ended(request, session):
+        request.state.session = None
+    return session_of(request)
 
 
-def start_session(request: Request, response: Response) -> None:
-    """Give the browser a new session."""
-    services: Services = request.app.state.services
-    cookie = services.links.sign("session", secrets.token_urlsafe(18))
-    response.set_cookie(
-        COOKIE,
-        cookie,
-        max_age=SESSION_SECONDS,
-        path="/",
-        secure=request.scope["scheme"] == "https",
-        httponly=True,
-        samesite="lax",
-    )
-
-
-def end_session(response: Response) -> None:
-    """Take the session's cookie away."""
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
+def session_of(request: Request) -> Session | None:
+    """Return what `identify` found."""
+    session: Session | None = request.state.session
+    return session
 
 
 def form_token(request: Request) -> str:
     """Make the hidden text that proves that a form came from a page of this session."""
     services: Services = request.app.state.services
-    return services.links.sign("form", session_of(request) or "")
+    session = session_of(request)
+    return services.links.sign("form", session.id if session else "")
 
 
 def form_is_ours(request: Request, token: str) -> bool:
     """Tell whether a form came from a page of this session."""
     services: Services = request.app.state.services
     session = session_of(request)
-    return session is not None and services.links.read("form", token, SESSION_SECONDS) == session
+    return session is not None and services.links.read("form", token, sessions.SECONDS) == session.id

@@ -39,7 +39,7 @@ def answer(document: Document, status: int = 200, headers: dict[str, str] | None
 
 async def create_task(request: Request) -> Response:
     """POST /api/tasks."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     key = queries.idempotency_key(request)
     given = await read_json(request)
@@ -57,7 +57,7 @@ async def create_task(request: Request) -> Response:
 
 async def list_tasks(request: Request) -> Response:
     """GET /api/tasks."""
-    access.require_api(request)
+    await access.require_api(request)
     wanted = queries.wanted(request)
     shown = await show_all(_services(request), wanted)
     return answer({"tasks": shown, "next": shown[-1]["id"] if len(shown) == wanted.limit else None})
@@ -65,7 +65,7 @@ async def list_tasks(request: Request) -> Response:
 
 async def get_task(request: Request) -> Response:
     """GET /api/tasks/{id}."""
-    access.require_api(request)
+    await access.require_api(request)
     query = queries.checked(queries.WaitQuery, dict(request.query_params), "query")
     services, task_id = _services(request), request.path_params["id"]
 
@@ -79,7 +79,7 @@ async def get_task(request: Request) -> Response:
 
 async def get_history(request: Request) -> Response:
     """GET /api/tasks/{id}/history."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     services, task_id = _services(request), request.path_params["id"]
     await show(services, task_id)
@@ -112,7 +112,7 @@ async def cancel_task(request: Request) -> Response:
 
 async def adopt_task(request: Request) -> Response:
     """POST /api/tasks/{id}/adopt."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     services, task_id = _services(request), request.path_params["id"]
     body = queries.checked(queries.AdoptBody, await read_json(request))
@@ -139,14 +139,14 @@ async def poll(request: Request) -> Response:
 
 async def list_providers(request: Request) -> Response:
     """GET /api/providers."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     return answer({"providers": provider_documents(_services(request).providers, _services(request).settings)})
 
 
 async def get_balance(request: Request) -> Response:
     """GET /api/providers/{name}/balance."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     name = request.path_params["name"]
     return answer({"name": name, "credits": await balance(_services(request), name)})
@@ -154,7 +154,7 @@ async def get_balance(request: Request) -> Response:
 
 async def stats(request: Request) -> Response:
     """GET /api/stats."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     services = _services(request)
     since = services.clock() - SPEND_DAYS * spending.DAY
@@ -236,7 +236,7 @@ def _task(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
 
 async def _bare(request: Request) -> None:
     """Let in a call that needs no body and takes no query."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     if body := await read_body(request, 1024):
         queries.checked(queries.EmptyBody, wire.read_object(body))

@@ -41,7 +41,7 @@ class FileForm(BaseModel):
 
 async def upload_file(request: Request) -> Response:
     """POST /api/files."""
-    access.require_api(request)
+    await access.require_api(request)
     queries.no_query(request)
     services: Services = request.app.state.services
     _require_form(request)

@@ -4,11 +4,13 @@ The handlers in `pages` call it before anything else. It never changes anything,
 """
 
 import secrets
+from collections.abc import Collection
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from receiver.services import Services
 from receiver.web import access
 from receiver.web.bodies import read_body
 from receiver.web.queries import MAX_KEY
@@ -23,7 +25,10 @@ FOREIGN = "This form was sent from somewhere else, so nothing was done. Open the
 
 
 async def read_form(request: Request) -> Form:
-    """Read a posted form; of a field given twice the last counts. Raises `HTTPException`."""
+    """Read a posted form, once; of a field given twice the last counts. Raises `HTTPException`."""
+    known: Form | None = getattr(request.state, "form", None)
+    if known is not None:
+        return known
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != URLENCODED:
         raise HTTPException(415, f"Send a form as {URLENCODED}.")
     body = await read_body(request, MAX_FORM)
@@ -31,12 +36,15 @@ async def read_form(request: Request) -> Form:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
         raise HTTPException(400, f"At most {MAX_FIELDS} fields are taken.") from error
-    return {name: value.replace("\r\n", "\n") for name, value in pairs}  # a text area sends every line end as CRLF
+    # A text area sends every line end as CRLF.
+    form: Form = {name: value.replace("\r\n", "\n") for name, value in pairs}
+    request.state.form = form
+    return form
 
 
 async def our_form(request: Request) -> Form:
     """Read a form of this session; raises `HTTPException` 403 for any other."""
-    refuse_other_sites(request)
+    refuse_other_sites(request, {"null"})
     form = await read_form(request)
     if not access.form_is_ours(request, form.get("csrf", "")):
         raise HTTPException(403, FOREIGN)
@@ -45,18 +53,29 @@ async def our_form(request: Request) -> Form:
 
 async def login_form(request: Request) -> Form:
     """Read the login form, which has no session to prove itself with; raises `HTTPException` 403 for a foreign one."""
-    refuse_other_sites(request)
-    origin = request.headers.get("origin")
-    told = "sec-fetch-site" in request.headers
-    if not told and origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
-        raise HTTPException(403, FOREIGN)
+    refuse_other_sites(request, ())
     return await read_form(request)
 
 
-def refuse_other_sites(request: Request) -> None:
-    """Refuse a request that a browser says comes from another site; raises `HTTPException` 403."""
-    if request.headers.get("sec-fetch-site", "none") not in OWN_SITE:
+def refuse_other_sites(request: Request, besides: Collection[str]) -> None:
+    """Refuse a request that a browser says comes from another site; raises `HTTPException` 403.
+
+    An older browser says only the origin, which may be one of those `besides`: our pages give it no referrer to go by,
+    so it sends their forms with "null". A form of a session then proves itself with its token.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        ours = site in OWN_SITE
+    else:
+        ours = origin is None or origin in besides or origin.partition("://")[2] in _own_hosts(request)
+    if not ours:
         raise HTTPException(403, FOREIGN)
+
+
+def _own_hosts(request: Request) -> set[str]:
+    """Name the hosts that a form of ours may come from: the one asked for, and the public one, before any proxy."""
+    services: Services = request.app.state.services
+    return {request.headers.get("host", ""), urlsplit(services.settings.public_url or "").netloc} - {""}
 
 
 def local_path(given: str) -> str:

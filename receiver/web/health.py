@@ -42,7 +42,7 @@ async def readyz(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """GET /metrics, in the Prometheus text format, computed from the database."""
-    access.require_api(request)
+    await access.require_api(request)
     services: Services = request.app.state.services
     registry = CollectorRegistry()
     registry.register(_Collector(await services.store.read(counts)))

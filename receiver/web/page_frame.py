@@ -15,19 +15,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from receiver.documents import moment
-from receiver.errors import ReceiverError
+from receiver.errors import ReceiverError, StoreUnavailable
 from receiver.services import Services
-from receiver.web import access, page_time, page_words
+from receiver.web import access, page_time, page_words, sessions
+from receiver.web.headers import HEADERS
 from receiver.web.problems import RETRY_SECONDS, status_of
 
 Handler = Callable[[Request], Awaitable[Response]]
+OnTrouble = Callable[[Request, StoreUnavailable], Awaitable[Response]]
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "media-src 'self' https:{media}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -49,13 +45,24 @@ TEMPLATES.filters |= {
 }
 
 
-def page(handler: Handler, *, open_to_all: bool = False) -> Handler:
-    """Make a handler a page: behind the login, its errors shown as pages, with the headers that every page has."""
+def page(handler: Handler, *, open_to_all: bool = False, unstored: OnTrouble | None = None) -> Handler:
+    """Make a handler a page: behind the login, its errors shown as pages, with the headers that every page has.
+
+    `unstored` answers instead of an error page while the database is away.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            known = await access.identify(request) is not None or open_to_all
+            return await handler(request) if known else _to_login(request)
+        except StoreUnavailable as error:
+            if unstored is None:
+                raise
+            return await unstored(request, error)
 
     async def endpoint(request: Request) -> Response:
         try:
-            known = open_to_all or access.session_of(request) is not None
-            response = await handler(request) if known else _to_login(request)
+            response = await answer(request)
         except HTTPException as error:
             response = _error(request, error.status_code, error.detail)
             response.headers.update(error.headers or {})
@@ -63,6 +70,9 @@ def page(handler: Handler, *, open_to_all: bool = False) -> Handler:
             response = _error(request, status_of(error), str(error))
         if response.status_code == 503:
             response.headers["Retry-After"] = str(RETRY_SECONDS)
+        session = access.session_of(request)
+        if session is not None and "set-cookie" not in response.headers:
+            sessions.renew(request, response, session)
         response.headers.update(HEADERS | {"Content-Security-Policy": _policy(services_of(request))})
         return response
 
@@ -102,7 +112,8 @@ def _path(request: Request) -> str:
 
 def _to_login(request: Request) -> Response:
     """Ask who it is, and come back after: to the page itself, or to the one that its form stood on."""
-    wanted = _path(request) + (f"?{request.url.query}" if request.url.query else "")
+    query = request.scope["query_string"].decode("latin-1")
+    wanted = _path(request) + (f"?{query}" if query else "")
     if request.method not in access.SAFE:
         task_id = request.path_params.get("id")
         wanted = f"/tasks/{task_id}" if task_id else "/"

@@ -1,13 +1,16 @@
 """The way in and out: the login form, login links, and logging out.
 
 `pages` routes here. A login link is what `receiver serve` prints for the sandbox: a signed text in the address, worth a
-session for a day. Where a browser goes on to is always a path of ours.
+session for a day. Where a browser goes on to is always a path of ours. Whoever guesses tokens is made to wait; a login
+link cannot be guessed.
 """
+
+import math
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.web import access, forms
+from receiver.web import access, forms, sessions
 from receiver.web.page_frame import redirect, render, services_of
 
 LINK = "login link"
@@ -22,7 +25,8 @@ async def show_login(request: Request) -> Response:
     if linked or access.session_of(request) is not None:
         response = redirect(request, wanted)
         if linked:
-            access.start_session(request, response)
+            first = services_of(request).settings.api_tokens[0].get_secret_value()
+            sessions.start(request, response, first)
         return response
     message = "This login link is wrong or too old. Log in with an API token." if "token" in query else ""
     return render(request, "login.html", wanted=wanted, message=message)
@@ -30,19 +34,36 @@ async def show_login(request: Request) -> Response:
 
 async def log_in(request: Request) -> Response:
     """POST /login: an API token is the password."""
-    form = await forms.login_form(request)
+    form, services = await forms.login_form(request), services_of(request)
     wanted = forms.local_path(form.get("next", "/"))
-    if not access.is_token(services_of(request), form.get("password", "").strip()):
+    client, now = request.client.host if request.client else "", services.clock()
+    if pause := math.ceil(services.logins.pause(client, now)):
+        return _too_many(request, wanted, pause)
+    token = access.token_of(services, form.get("password", "").strip())
+    if token is None:
+        services.logins.fail(client, now)
         message = "That is none of this service's API tokens."
         return render(request, "login.html", 403, wanted=wanted, message=message)
+    if (before := access.session_of(request)) is not None:
+        await sessions.end(request, before)
     response = redirect(request, wanted)
-    access.start_session(request, response)
+    sessions.start(request, response, token)
     return response
 
 
 async def log_out(request: Request) -> Response:
-    """POST /logout."""
+    """POST /logout: the session is over, also for whoever has a copy of its cookie."""
     await forms.our_form(request)
+    if (session := access.session_of(request)) is not None:
+        await sessions.end(request, session)
     response = redirect(request, "/login")
-    access.end_session(response)
+    sessions.take_away(request, response)
+    return response
+
+
+def _too_many(request: Request, wanted: str, pause: int) -> Response:
+    """Refuse to look at a token, right or wrong: an answer that told them apart would help whoever guesses."""
+    message = f"Too many wrong tokens came from your address. None is looked at for {pause} s; then try again."
+    response = render(request, "login.html", 429, wanted=wanted, message=message)
+    response.headers["Retry-After"] = str(pause)
     return response

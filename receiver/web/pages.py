@@ -51,7 +51,7 @@ async def show_tasks(request: Request) -> Response:
         words=page_words,
         redacted=services.redactor.text,
         full=len(found["tasks"]) == wanted.filter.limit,
-        address=services.settings.public_url or str(request.base_url).rstrip("/"),
+        address=services.settings.public_url or services.settings.own_address,
         example=_example(request),
     )
 
@@ -139,14 +139,18 @@ async def order_task(request: Request) -> Response:
         task_id, _ = await submission.submit(services, order)
     except Invalid as error:
         return _order_form(request, provider, name, form, faults=error.faults, status=422)
-    except StoreUnavailable as error:
-        fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
-        return _order_form(request, provider, name, form, faults=(fault,), status=503)
     except Conflict:
         words = "was sent before with other content, and that order stands. Sent once more, this is a second order."
         fault = Fault(("This form",), words)
         return _order_form(request, provider, name, form | {"key": forms.new_key()}, faults=(fault,), status=409)
     return redirect(request, f"/tasks/{task_id}")
+
+
+async def keep_order(request: Request, error: StoreUnavailable) -> Response:
+    """POST /new while the database is away: nothing is ordered, and nothing typed is lost."""
+    form = await forms.our_form(request)
+    fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
+    return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
 
 
 async def ask_balance(request: Request) -> Response:
@@ -212,7 +216,7 @@ ROUTES: list[BaseRoute] = [
     Route("/tasks/{id}/retry", page(retry_task), methods=["POST"]),
     Route("/tasks/{id}/adopt", page(adopt_task), methods=["POST"]),
     Route("/new", page(show_new), methods=["GET"]),
-    Route("/new", page(order_task), methods=["POST"]),
+    Route("/new", page(order_task, unstored=keep_order), methods=["POST"]),
     Route("/providers", page(show_providers), methods=["GET"]),
     Route("/providers/{name}/balance", page(ask_balance), methods=["POST"]),
     Mount("/static", _Static(directory=Path(__file__).with_name("static"))),

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.errors import Conflict, Forged, Invalid, NotFound, ReceiverError, StoreUnavailable, Unreadable
+from receiver.web.headers import HEADERS
 
 log = structlog.get_logger()
 
@@ -65,7 +66,8 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
 async def on_fault(request: Request, error: Exception) -> Response:
     """Answer a fault of ours: the log has the details, the caller none of them."""
     log.error("fault", path=request.scope["path"].split("/callbacks/")[0], error=type(error).__name__)
-    return problem(500, "Something is wrong with this service; its log says more.")
+    # Starlette answers this outside of all middleware.
+    return problem(500, "Something is wrong with this service; its log says more.", dict(HEADERS))
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -1,219 +1,24 @@
 """The pages, as a browser without JavaScript meets them."""
 
 import hashlib
-import json
-import shutil
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-import httpx
 import pytest
 from itsdangerous import TimestampSigner
-from pydantic import SecretStr
-from starlette.applications import Starlette
 
-from receiver.errors import StoreUnavailable
-from receiver.ids import new_id
-from receiver.outbound import Outbound
-from receiver.providers import CONFIG_TYPES, FAMILIES
-from receiver.services import Services
-from receiver.settings import Settings
+from receiver.providers import FAMILIES
 from receiver.states import State
-from receiver.store import Store, Transaction, journal, reading, tasks
-from receiver.store.reading import Filter
-from receiver.store.schema import migrate
-from receiver.tables import Task, as_json
+from receiver.store import journal
 from receiver.web import form_order, page_words
 from receiver.web.page_login import LINK
-from receiver.web.pages import ROUTES
+from tests.web.site import KEY, NOW, ORIGIN, REAL, REVID, TOKEN, Gone, Page, Site, stranger, tell
 
 pytestmark = pytest.mark.anyio
 
-NOW = 1_790_000_000_000
-TOKEN = "the-api-token-of-the-tests"
-KEY = "the-signing-key-of-the-tests"
-ORIGIN = "http://receiver.example"
-REVID = "/new?provider=revid&model=sora-2-text-to-video"
-REAL = {"REVID_API_KEY": "revid-key-of-the-tests", "RECEIVER_PUBLIC_URL": "https://hooks.example.com/rx"}
 HOSTILE = (
     """"'><script>alert(1)</script><img src=x onerror=alert(1)><a href='javascript:alert(1)'>\u202e{{ 7*7 }}\ud800"""
 )
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-class Page(HTMLParser):
-    """One page as a browser reads it: its elements, the fields of its forms, its text."""
-
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.forms: dict[str, dict[str, str]] = {}
-        self.text = ""
-        self._form: dict[str, str] = {}
-        self._area: str | None = None
-        self.feed(answer.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, given))
-        if tag == "form":
-            self._form = self.forms.setdefault(given["action"], {})
-        elif tag == "input" and "name" in given and given.get("type") != "checkbox":
-            self._form[given["name"]] = given.get("value", "")
-        elif tag == "select":
-            self._select = given["name"]
-            self._form[self._select] = ""
-        elif tag == "option" and "selected" in given:
-            self._form[self._select] = given.get("value", "")
-        elif tag == "textarea":
-            self._area = given["name"]
-            self._form[self._area] = ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "textarea" and self._area is not None:
-            self._form[self._area] = self._form[self._area].removeprefix("\n")  # as HTML wants it
-            self._area = None
-
-    def handle_data(self, data: str) -> None:
-        if self._area is not None:
-            self._form[self._area] += data
-        self.text += data
-
-    def all(self, attribute: str) -> list[str]:
-        return [given[attribute] for _, given in self.elements if attribute in given]
-
-    @property
-    def shape(self) -> list[tuple[str, list[str]]]:
-        return [(tag, sorted(given)) for tag, given in self.elements]
-
-
-class Told(Outbound):
-    """Answers every request as Revid would, without a network; counts those that buy."""
-
-    def __init__(self) -> None:
-        super().__init__(1, lambda: NOW)
-        self.bought: list[Any] = []
-
-    async def run(self, account: str, flow: Any, *, answered: Any, before_paid: Any = None) -> Any:  # noqa: ARG002
-        request = next(flow)
-        if request.extensions.get("paid"):
-            request = await before_paid(request)
-            self.bought.append(json.loads(request.content))
-        data = {"taskId": f"remote-{len(self.bought)}", "state": "waiting"}
-        response = httpx.Response(200, json={"code": 200, "data": data})
-        answered(response)
-        try:
-            flow.send(response)
-        except StopIteration as done:
-            return done.value
-        raise AssertionError("one request is enough")
-
-
-class Gone(Store):
-    """A database that is away."""
-
-    def __init__(self) -> None:
-        pass
-
-    async def read(self, query: Any) -> Any:  # noqa: ARG002 - as Store has it
-        raise StoreUnavailable("the database is away")
-
-    async def write(self, unit: Any) -> Any:  # noqa: ARG002 - likewise
-        raise StoreUnavailable("the database is away")
-
-
-@dataclass
-class Site:
-    """The pages over a database of their own, and a browser that is logged in."""
-
-    app: Starlette
-    services: Services
-    browser: httpx.AsyncClient
-    outbound: Told = field(default_factory=Told)
-
-    async def page(self, path: str, status: int = 200) -> Page:
-        answer = await self.browser.get(path)
-        assert answer.status_code == status, answer.text
-        return Page(answer)
-
-    async def post(self, path: str, form: dict[str, str], **headers: str) -> httpx.Response:
-        return await self.browser.post(path, data=form, headers=headers)
-
-    async def add(self, state: State, **values: Any) -> str:
-        """Put a task into the database as it stands in some state."""
-        task_id = new_id(NOW - values.pop("age", 0))
-        row = _ROW | {"id": task_id, "state": state.value} | values
-        await self.services.store.write(lambda tx: tasks.insert_task(tx, row))
-        return task_id
-
-    async def tasks(self) -> list[Task]:
-        return await self.services.store.read(lambda session: reading.listing(session, Filter()))
-
-
-_ROW: dict[str, Any] = {
-    "provider": "revid",
-    "model": "sora-2-text-to-video",
-    "input": as_json({"prompt": "a boat"}),
-    "prompt": "a boat",
-    "validated": True,
-    "metadata": "{}",
-    "notices": "[]",
-    "created_at": NOW - 60_000,
-    "updated_at": NOW,
-    "token_seen": False,
-    "callback_url": True,
-    **dict.fromkeys(("claim", "attempts", "checks", "deliveries", "unstored", "empties", "gaps"), 0),
-}
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrate a database once; every test gets a copy."""
-    file = tmp_path_factory.mktemp("pages") / "empty.db"
-    migrate(f"sqlite:///{file}")
-    return file
-
-
-@asynccontextmanager
-async def opened(empty: Path, directory: Path, environ: dict[str, str]) -> AsyncIterator[Site]:
-    secrets = {"api_tokens": (SecretStr(TOKEN),), "secret_keys": (SecretStr(KEY),), "data_dir": directory}
-    settings = Settings.load(environ, CONFIG_TYPES).model_copy(update=secrets)
-    shutil.copy(empty, settings.database.removeprefix("sqlite:///"))
-    outbound = Told()
-    services = replace(Services.open(settings, clock=lambda: NOW), outbound=outbound)
-    app = Starlette(routes=ROUTES)
-    app.state.services = services
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as browser:
-        entered = await browser.post("/login", data={"password": TOKEN})
-        assert entered.status_code == 303
-        yield Site(app, services, browser, outbound)
-    await services.close()
-
-
-@pytest.fixture
-async def site(empty: Path, tmp_path: Path) -> AsyncIterator[Site]:
-    async with opened(empty, tmp_path, {}) as site:
-        yield site
-
-
-@pytest.fixture
-async def real(empty: Path, tmp_path: Path) -> AsyncIterator[Site]:
-    """With a provider's key, and a path in the public URL."""
-    async with opened(empty, tmp_path, REAL) as site:
-        yield site
-
-
-def stranger(site: Site) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(site.app), base_url=ORIGIN)
 
 
 # Getting in
@@ -334,44 +139,6 @@ async def test_forged_form_is_refused_and_changes_nothing(site: Site, forgery: s
         assert answer.status_code == (415 if forgery == "as JSON" else 403)
     assert {task.id: task.state for task in await site.tasks()} == {queued: State.QUEUED, failed: State.FAILED}
     assert site.outbound.bought == []
-
-
-async def tell(site: Site, words: str, url: str) -> str:
-    """Put a task into the database about which a stranger's words are everywhere."""
-    task_id = await site.add(
-        State.SUCCEEDED,
-        prompt=words.replace("\ud800", ""),
-        model=words.replace("\ud800", ""),
-        input=as_json({"prompt": words}),
-        metadata=as_json({words: words}),
-        remote_id=words.replace("\ud800", ""),
-        remote_state=words.replace("\ud800", ""),
-        error_code=words.replace("\ud800", ""),
-        error_message=words.replace("\ud800", ""),
-        notices=as_json([words]),
-        result=as_json({words: words}),
-        settled_by="callback",
-        finished_at=NOW,
-    )
-
-    def unit(tx: Transaction) -> None:
-        tasks.insert_outputs(tx, task_id, [{"url": url, "kind": "video", "expires_at": None}])
-        journal.note(tx, task_id, NOW, "note", {words: words})
-        why = {"code": words, "message": f"{ORIGIN}/callbacks/revid/{task_id}.signature"}
-        journal.note(tx, task_id, NOW, "move", {"from": words, "to": words, "via": words, "error": why})
-        journal.add_delivery(
-            tx,
-            history_id=journal.note(tx, task_id, NOW, "delivery"),
-            task_id=task_id,
-            provider="revid",
-            received_at=NOW,
-            headers=as_json({"x-words": words, "authorization": "Bearer secret"}),
-            body=words.encode("utf-8", "surrogatepass") + f" {ORIGIN}/callbacks/revid/{task_id}.signature".encode(),
-            outcome="applied",
-        )
-
-    await site.services.store.write(unit)
-    return task_id
 
 
 async def test_what_strangers_write_adds_no_markup(site: Site) -> None:
