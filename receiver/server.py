@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import ipaddress
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ import h11
 import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from receiver.errors import ConfigError
 from receiver.settings import Settings
@@ -29,9 +30,10 @@ _STOPPED = Response(
     headers={"Connection": "close"},
     media_type="application/problem+json",
 )
+_VERSIONS = ("1.1", "1.0")
 _AMBIGUOUS = Response(
     '{"type":"about:blank","title":"Bad Request","status":400,'
-    '"detail":"Send either a Content-Length or, in HTTP/1.1, a Transfer-Encoding, one Host, and a path."}',
+    '"detail":"Ask in HTTP 1.1 or 1.0 for a path, with either a Content-Length or, in 1.1, a Transfer-Encoding."}',
     status_code=400,
     headers={"Connection": "close"} | HEADERS,
     media_type="application/problem+json",
@@ -56,7 +58,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `started` is called when the first request can be answered."""
-    proxies = [str(network) for network in settings.trusted_proxies]
+    proxies = [text for network in settings.trusted_proxies for text in _as_seen(network)]
     config = uvicorn.Config(
         Unambiguous(Stoppable(app)),
         http=PunctualProtocol,
@@ -78,6 +80,13 @@ def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Cal
     server.run(sockets=[listening])
     if not server.started:
         raise ConfigError("The service could not start; the log above says why.")
+
+
+def _as_seen(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str]:
+    """Write a network as addresses in it look: on a socket for IPv6, those of IPv4 have a prefix."""
+    if isinstance(network, ipaddress.IPv6Network):
+        return [str(network)]
+    return [str(network), f"::ffff:{network.network_address}/{96 + network.prefixlen}"]
 
 
 class _Server(uvicorn.Server):
@@ -111,13 +120,12 @@ class Unambiguous:
 
 
 def _is_ambiguous(scope: Scope) -> bool:
-    names = [name for name, _ in scope["headers"]]
-    chunked = b"transfer-encoding" in names
-    # Routes take it for granted that a path begins with a slash; whole URLs are for proxies, which we are none.
+    names, version, path = [name for name, _ in scope["headers"]], scope["http_version"], scope["path"]
     return (
-        (chunked and (b"content-length" in names or scope["http_version"] != "1.1"))
-        or not scope["path"].startswith("/")
-        or names.count(b"host") > 1
+        (b"transfer-encoding" in names and (b"content-length" in names or version != "1.1"))
+        or version not in _VERSIONS
+        # A whole URL is for a proxy, which this is none. And a route takes a line end after its path for the path's.
+        or not (path.startswith("/") and path.isprintable())
     )
 
 
@@ -159,6 +167,17 @@ class PunctualProtocol(H11Protocol):
             self._unwatch()
         elif self._deadline is None:
             self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, also in the middle of a body, when somebody may be at work on the answer already."""
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn says that there always is one
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # or what he says later would be a fault of ours
+            cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()

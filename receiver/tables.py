@@ -51,7 +51,7 @@ class Task(SQLModel, table=True):
     __table_args__ = (
         Index("task_remote", "provider", "remote_id", unique=True),
         Index("task_due", "provider", "next_check_at"),
-        Index("task_state", "state"),
+        Index("task_state", "state", "provider"),  # counted on every page, and against limits
     )
 
     id: str = Field(primary_key=True)
