@@ -40,6 +40,11 @@ def keep_webhook_secret(settings: Settings, account: str, secret: str) -> None:
         raise ConfigError(f"RECEIVER_DATA_DIR: {file} cannot be written: {error.strerror}") from error
 
 
+def secret_files(settings: Settings) -> list[Path]:
+    """Name the files of secrets in the data directory: what is lost with them is in no backup of the database."""
+    return sorted(file for pattern in (*FILES.values(), "*_webhook_secret") for file in settings.data_dir.glob(pattern))
+
+
 def _with_webhook_secret(settings: Settings, account: str, config: ProviderConfig) -> ProviderConfig:
     file = _webhook_file(settings, account)
     if (
