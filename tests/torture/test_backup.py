@@ -1,0 +1,84 @@
+"""A backup beside a busy service: it holds everything that was told as stored before it began, and serves again."""
+
+import asyncio
+import itertools
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cli.rig import Home, serving
+from tests.store.rig import look
+from tests.torture.callbacks import TIGHTEST, Callback, assert_kept, calling, home_with_tasks, pulse, shape
+from tests.torture.harness import Torture
+
+pytestmark = [pytest.mark.anyio]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.row("A11")
+async def test_a_backup_under_load_holds_all_that_was_answered_before_and_serves_again(
+    torture: Torture, tmp_path: Path
+) -> None:
+    """Callbacks go on all the time, and none of them is refused or kept waiting."""
+    backups, rate, around = torture.size(2, 20), torture.size(300, 500), 1.0
+    home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, torture.size(6_000, 60_000))
+    database = home.data / "receiver.db"
+    copies, told_before, seconds = [], [], []
+    with serving(home), pulse(home) as felt:
+        async with calling(home) as caller:
+            enough = asyncio.Event()
+            load = asyncio.create_task(
+                caller.at_rate(itertools.takewhile(lambda _: not enough.is_set(), waiting), rate)
+            )
+            for number in range(backups):
+                await asyncio.sleep(around)  # load before each, not a condition
+                copy = tmp_path / f"copy{number}.db"
+                told_before.append(set(caller.told))
+                began = time.monotonic()
+                ran = await asyncio.to_thread(home.run, "backup", str(copy), "--json")
+                seconds.append(time.monotonic() - began)
+                assert ran.code == 0, ran.err
+                copies.append(copy)
+            assert not load.done(), "the load went on all the time"
+            enough.set()
+            await load
+    assert {answer.status for answer in caller.answers} == {200}
+    assert caller.worst < TIGHTEST
+    for copy, told in zip(copies, told_before, strict=True):
+        assert told
+        assert {row[0] for row in look(copy, "SELECT task_id FROM delivery")} >= told
+    assert_kept(database, caller)
+    torture.figures(
+        backups=backups,
+        megabytes=copies[-1].stat().st_size / 1e6,
+        backup_s=max(seconds),
+        worst_answer_s=caller.worst,
+        worst_healthz_s=felt.worst,
+        **shape(caller.answers),
+    )
+    untold = [callback for callback in waiting if callback.task_id not in caller.told]
+    await serve_the_copy(home, copies[-1], tmp_path / "restored", told_before[-1], untold[:100])
+
+
+async def serve_the_copy(home: Home, copy: Path, directory: Path, told: set[str], news: Sequence[Callback]) -> None:
+    """Restore as the README says: the copy as the database, the secrets beside it; then it serves, and takes news."""
+    restored = Home(directory, {**home.settings, "PORT": "0"})
+    restored.data.mkdir(parents=True)
+    shutil.copy(copy, restored.data / "receiver.db")
+    for secret in ("secret_keys", "api_tokens"):
+        shutil.copy(home.data / secret, restored.data)
+    with serving(restored):
+        with restored.client() as client:
+            shown = [client.get(f"/api/tasks/{task_id}").json()["state"] for task_id in sorted(told)[:20]]
+        assert set(shown) == {"succeeded"}
+        async with calling(restored) as caller:
+            await asyncio.gather(*map(caller.post, news))
+        assert {answer.status for answer in caller.answers} == {200}
+    assert_kept(restored.data / "receiver.db", caller)
