@@ -3,6 +3,7 @@
 Alembic is imported where a step is really taken: a current database costs neither its ten megabytes nor its time.
 """
 
+import os
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -24,6 +25,7 @@ def migrate(url: str) -> tuple[str | None, str]:
     """
     file = database_file(url)
     if file is not None and file.exists():
+        _require_access(file)
         _found(url)  # before it is opened for writing, which may already change its journal mode
     engine = migration_engine(url)
     try:
@@ -38,6 +40,12 @@ def migrate(url: str) -> tuple[str | None, str]:
     finally:
         engine.dispose()
     return before, HEAD
+
+
+def _require_access(file: Path) -> None:
+    """Refuse a file that may only be read: SQLite would open it all the same, and every write would fail later."""
+    if not os.access(file, os.R_OK | os.W_OK):
+        raise ConfigError(f"{file} cannot be read and written by this user; check its owner, its mode and its disk.")
 
 
 def require_current(url: str) -> None:

@@ -244,6 +244,13 @@ def assert_kept(file: Path, caller: Caller, callbacks: Iterable[Callback] = ()) 
     assert wanted <= counted, f"{len(wanted - counted)} stored and not counted"
 
 
+def assert_honest(caller: Caller) -> None:
+    """Everybody was answered in time: that it is stored, or when to come again."""
+    assert {answer.status for answer in caller.answers} <= {200, 503}
+    assert caller.worst <= TIGHTEST
+    assert all(int(answer.retry_after or 0) > 0 for answer in caller.answers if answer.status == 503)
+
+
 def shape(answers: Iterable[Answer]) -> dict[str, Any]:
     """Count answers by their status."""
     counted: dict[str, Any] = {}

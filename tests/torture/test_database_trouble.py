@@ -16,7 +16,17 @@ import pytest
 from tests.cli.rig import Home, serving
 from tests.store.conftest import Mount, mount
 from tests.store.rig import holder, outside
-from tests.torture.callbacks import TIGHTEST, Callback, Caller, assert_kept, calling, home_with_tasks, pulse, shape
+from tests.torture.callbacks import (
+    TIGHTEST,
+    Callback,
+    Caller,
+    assert_honest,
+    assert_kept,
+    calling,
+    home_with_tasks,
+    pulse,
+    shape,
+)
 from tests.torture.harness import Torture
 
 __all__ = ["mount"]
@@ -32,13 +42,6 @@ ALIVE = 1.0
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-def assert_honest(caller: Caller) -> None:
-    """Everybody was answered in time: that it is stored, or when to come again."""
-    assert {answer.status for answer in caller.answers} <= {200, 503}
-    assert caller.worst <= TIGHTEST
-    assert all(int(answer.retry_after or 0) > 0 for answer in caller.answers if answer.status == 503)
 
 
 @pytest.mark.row("A8")
