@@ -139,6 +139,7 @@ def answers(port: str) -> bool:
     return False
 
 
+@pytest.mark.row("A9")
 @pytest.mark.parametrize("trouble", ["garbage", "future", "directory"])
 def test_a_database_it_cannot_use_ends_the_start_with_2_and_is_left_alone(tmp_path: Path, trouble: str) -> None:
     home = Home(tmp_path, {"PORT": "0"})

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, Unit, heartbeats, journal
+from tests.torture.harness import Torture
 
 from .rig import (
     NOW,
@@ -226,6 +227,7 @@ async def test_a_reader_sees_one_moment(store: Store, file: Path) -> None:
     assert await store.read(beats("a")) == 2
 
 
+@pytest.mark.row("A12")
 async def test_a_long_reader_keeps_no_writer_out(store: Store, file: Path) -> None:
     with outside(file) as reader:
         reader.execute("BEGIN")
@@ -243,7 +245,7 @@ from tests.store.rig import count_up
 
 async def main():
     store = Store(sys.argv[1])
-    for _ in range(150):
+    for _ in range(int(sys.argv[2])):
         await store.write(count_up("sum"))
     await store.close()
 
@@ -251,12 +253,15 @@ asyncio.run(main())
 """
 
 
-async def test_four_processes_that_read_and_write_lose_nothing(file: Path) -> None:
-    processes = [python(COUNT, url_of(file)) for _ in range(4)]
+@pytest.mark.row("B5")
+async def test_four_processes_that_read_and_write_lose_nothing(torture: Torture, file: Path) -> None:
+    times = torture.size(150, 1_500)
+    processes = [python(COUNT, url_of(file), str(times)) for _ in range(4)]
     for process in processes:
         _, errors = await asyncio.to_thread(process.communicate)
         assert process.returncode == 0, errors
-    assert look(file, "SELECT at FROM heartbeat") == [(600,)]
+    assert look(file, "SELECT at FROM heartbeat") == [(4 * times,)]
+    torture.figures(updates=4 * times, lost=0)
 
 
 async def test_a_unit_is_whole_or_not_at_all(store: Store, file: Path) -> None:

@@ -144,6 +144,7 @@ async def locked(
 Locked = dict[str, "asyncio.Task[Any]"]
 
 
+@pytest.mark.row("A8")
 async def test_a_locked_database_refuses_every_caller_in_time_and_recovers(locked: Locked) -> None:
     """Also those who come later, and those for whom there is no room in the batch that waits."""
     answers: Answers = await locked["for long"]
@@ -156,6 +157,7 @@ async def test_a_locked_database_refuses_every_caller_in_time_and_recovers(locke
     assert answers.rows == [("after",), ("before",)]
 
 
+@pytest.mark.row("A8")
 async def test_a_lock_holds_up_neither_readers_nor_the_event_loop(locked: Locked) -> None:
     answers: Answers = await locked["for long"]
     assert {found for _, found in answers.read} == {1}
@@ -175,6 +177,7 @@ async def test_the_unit_of_a_cancelled_caller_outlasts_the_lock_too(locked: Lock
     assert answers.rows == [("last",)]
 
 
+@pytest.mark.row("A8")
 async def test_a_lock_that_is_given_up_in_time_refuses_nobody(store: Store, file: Path) -> None:
     with holder(file) as other:
         await other.holds()
@@ -189,6 +192,7 @@ async def test_a_lock_that_is_given_up_in_time_refuses_nobody(store: Store, file
     await until(lambda: look(file, "SELECT at FROM heartbeat") == [(21,)])
 
 
+@pytest.mark.row("A6")
 async def test_a_full_disk_loses_nothing_that_was_told_as_stored(mount: Mount, migrated: bytes) -> None:
     place = mount("size=1m")
     file = place / "receiver.db"
@@ -236,6 +240,7 @@ async def test_a_unit_that_swallows_a_full_disk_takes_no_neighbour_with_it(mount
     await store.close()
 
 
+@pytest.mark.row("A9")
 async def test_a_database_that_turns_read_only_is_told_and_recovers(mount: Mount, migrated: bytes) -> None:
     place = mount("size=4m")
     file = place / "receiver.db"
@@ -343,6 +348,7 @@ async def run_old(file: Path) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.row("A13")
 async def test_an_old_library_runs_without_wal_and_with_one_warning(locked: Locked) -> None:
     if wal_is_safe(sqlite3.sqlite_version_info):  # only named: this process opens files with the other library
         pytest.skip("SKIPPED, NOT TESTED: this Python's own SQLite is safe with WAL")

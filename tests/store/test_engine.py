@@ -16,16 +16,19 @@ SAFE = [(3, 44, 6), (3, 44, 7), (3, 50, 7), (3, 50, 8), (3, 51, 3), (3, 51, 4), 
 UNSAFE = [(3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 49, 2), (3, 50, 6), (3, 51, 0), (3, 51, 2)]
 
 
+@pytest.mark.row("A13")
 @pytest.mark.parametrize("version", SAFE)
 def test_a_fixed_library_may_use_wal(version: tuple[int, ...]) -> None:
     assert engine.wal_is_safe(version)
 
 
+@pytest.mark.row("A13")
 @pytest.mark.parametrize("version", UNSAFE)
 def test_a_library_that_can_corrupt_a_wal_database_may_not(version: tuple[int, ...]) -> None:
     assert not engine.wal_is_safe(version)
 
 
+@pytest.mark.row("G9")
 def test_the_library_in_use_is_the_one_that_comes_with_pysqlite3() -> None:
     pytest.importorskip("pysqlite3", reason="SKIPPED, NOT TESTED: there is no wheel for this machine")
     assert engine.sqlite_module().__name__ == "pysqlite3.dbapi2"

@@ -73,6 +73,7 @@ def test_a_database_of_the_first_release_comes_through_with_every_row(tmp_path: 
     schema.require_current(url_of(file))
 
 
+@pytest.mark.row("A10")
 def test_a_step_that_fails_leaves_the_old_schema_whole(tmp_path: Path) -> None:
     file = tmp_path / "receiver.db"
     with steps(file) as config:
@@ -88,6 +89,7 @@ def test_a_step_that_fails_leaves_the_old_schema_whole(tmp_path: Path) -> None:
     assert_sound(file)
 
 
+@pytest.mark.row("A9")
 @pytest.mark.parametrize("journal_mode", ["wal", "delete"])
 @pytest.mark.parametrize("call", [schema.migrate, schema.require_current])
 def test_a_schema_from_the_future_is_refused_and_not_touched(file: Path, journal_mode: str, call: Any) -> None:
@@ -102,6 +104,7 @@ def test_a_schema_from_the_future_is_refused_and_not_touched(file: Path, journal
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+@pytest.mark.row("A9")
 @pytest.mark.parametrize("call", [schema.migrate, schema.require_current])
 def test_a_file_that_is_no_database_is_refused_and_not_touched(tmp_path: Path, call: Any) -> None:
     file = tmp_path / "receiver.db"

@@ -40,6 +40,7 @@ async def test_alive_and_ready_need_no_token(service: Service) -> None:
         assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
+@pytest.mark.row("A8")
 async def test_a_locked_database_is_not_ready_but_alive_and_ready_again_afterwards(service: Service) -> None:
     with service.database.locked():
         answer = await service.stranger.get("/readyz")
