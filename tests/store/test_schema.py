@@ -4,15 +4,12 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Column, Connection, Integer, inspect
@@ -24,10 +21,10 @@ from receiver.store.engine import migration_engine, writer_engine
 from receiver.store.schema import HEAD
 
 from .conftest import Mount, remount
-from .rig import NOW, add_tasks, beat, beats, holder, look, outside, put_garbage, python, task_row, url_of
+from .releases import FIRST_TABLES, columns_of, fill, rows_of, steps
+from .rig import add_tasks, beat, beats, holder, look, outside, put_garbage, python, task_row, url_of
 
 ROWS = 40
-TABLES = ("task", "history", "output", "attempt", "delivery", "status_check")
 
 
 def test_migrate_creates_and_a_second_run_changes_nothing(tmp_path: Path) -> None:
@@ -58,17 +55,17 @@ def test_a_database_of_the_first_release_comes_through_with_every_row(tmp_path: 
     file = tmp_path / "receiver.db"
     with steps(file) as config:
         command.upgrade(config, "0001")
-    fill(file)
-    columns = {table: ", ".join(row[1] for row in look(file, f"PRAGMA table_info({table})")) for table in TABLES}
-    queries = {table: f"SELECT {columns[table]} FROM {table} ORDER BY id" for table in TABLES}  # noqa: S608 - our own
-    before = {table: look(file, query) for table, query in queries.items()}
+    fill(file, ROWS)
+    shape_before = columns_of(file)
+    before = rows_of(file, shape_before)
+    assert set(before) == set(FIRST_TABLES)
     assert all(len(rows) == ROWS for rows in before.values())
     with pytest.raises(ConfigError, match="older schema; run `receiver migrate`"):
         schema.require_current(url_of(file))
 
     assert schema.migrate(url_of(file)) == ("0001", HEAD)
 
-    assert {table: look(file, query) for table, query in queries.items()} == before
+    assert rows_of(file, shape_before) == before
     assert_sound(file)
     schema.require_current(url_of(file))
 
@@ -78,7 +75,7 @@ def test_a_step_that_fails_leaves_the_old_schema_whole(tmp_path: Path) -> None:
     file = tmp_path / "receiver.db"
     with steps(file) as config:
         command.upgrade(config, "0001")
-    fill(file)
+    fill(file, ROWS)
     with outside(file) as connection:
         connection.execute("CREATE TABLE heartbeat (in_the_way TEXT)")
     with pytest.raises(ConfigError, match="already exists") as caught:
@@ -207,7 +204,7 @@ def test_a_rebuilt_table_keeps_its_children(tmp_path: Path) -> None:
     file = tmp_path / "receiver.db"
     with steps(file) as config:
         command.upgrade(config, "head")
-    fill(file)
+    fill(file, ROWS)
     engine = migration_engine(url_of(file))
     with engine.connect() as connection, connection.begin():
         operations = Operations(MigrationContext.configure(connection, opts={"transactional_ddl": False}))
@@ -215,8 +212,8 @@ def test_a_rebuilt_table_keeps_its_children(tmp_path: Path) -> None:
             with operations.batch_alter_table(table, recreate="always") as batch:
                 batch.add_column(Column("added", Integer(), nullable=True))
     engine.dispose()
-    assert {table: look(file, f"SELECT count(*) FROM {table}") for table in TABLES} == {  # noqa: S608 - our own names
-        table: [(ROWS,)] for table in TABLES
+    assert {table: look(file, f"SELECT count(*) FROM {table}") for table in FIRST_TABLES} == {  # noqa: S608 - our own names
+        table: [(ROWS,)] for table in FIRST_TABLES
     }
     assert_sound(file)
 
@@ -236,48 +233,6 @@ async def test_a_store_beside_a_migration_goes_on_afterwards(file: Path) -> None
 
 
 # --- helpers
-
-
-@contextmanager
-def steps(file: Path) -> Iterator[Config]:
-    """Alembic on a database as `schema.migrate` runs it, to stop at any step."""
-    engine = migration_engine(url_of(file))
-    config = Config()
-    config.set_main_option("script_location", str(schema.SCRIPTS).replace("%", "%%"))
-    with engine.connect() as connection, connection.begin():
-        config.attributes["connection"] = connection
-        yield config
-    engine.dispose()
-
-
-def fill(file: Path) -> None:
-    """Put rows into every table of the first release, by the names of its columns."""
-    with outside(file) as connection:
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("BEGIN")
-        for number in range(1, ROWS + 1):
-            for table in TABLES:
-                row = {name: value_of(name, kind, number) for name, kind in columns(connection, table)}
-                row["id"] = f"tsk_{number:026}" if table == "task" else number
-                names = ", ".join(row)
-                places = ", ".join(f":{name}" for name in row)
-                connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - likewise
-        connection.execute("COMMIT")
-
-
-def columns(connection: Any, table: str) -> list[tuple[str, str]]:
-    return [(row[1], row[2]) for row in connection.execute(f"PRAGMA table_info({table})").fetchall()]
-
-
-def value_of(name: str, kind: str, number: int) -> Any:
-    if name == "task_id":
-        return f"tsk_{number:026}"
-    if name == "history_id":
-        return number
-    by_kind = {"BLOB": bytes(range(256)), "FLOAT": number / 3, "BOOLEAN": number % 2, "TEXT": '{"a":"ä\\u0000"}'}
-    if kind in by_kind:
-        return by_kind[kind]
-    return f"{name} {number}" if kind.startswith("VARCHAR") else NOW + number
 
 
 def digest(file: Path) -> str:
