@@ -33,11 +33,19 @@ class Process:
     """The pattern on standard error that says that it serves."""
     running: "subprocess.Popen[str] | None" = field(default=None)
 
+    _told: int = 0
+    """How much its log said before this start."""
+
     def start(self) -> None:
         """Start it, and return when it serves."""
+        self.spawn()
+        self.await_ready()
+
+    def spawn(self) -> None:
+        """Start it, in a process group of its own, and do not wait."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("RECEIVER_", "HOST"))}
         with self.log.open("a") as log:
-            started = len(self.log.read_text())
+            self._told = self.log.stat().st_size
             self.running = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-m", "receiver", *self.arguments],
                 env={**environ, **self.environ},
@@ -45,8 +53,18 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 text=True,
+                start_new_session=True,
             )
-        self._await_ready(started)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that runs, and of its group."""
+        assert self.running is not None, "it does not run"
+        return self.running.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process and whatever it started."""
+        os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """Kill it with -9: nothing gets a chance to tidy up."""
@@ -59,20 +77,32 @@ class Process:
     def _end(self, number: signal.Signals) -> int:
         if self.running is None:
             return 0
-        self.running.send_signal(number)
+        self.send(number)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end; returns its exit code."""
+        assert self.running is not None, "it does not run"
         code = self.running.wait(20)
         self.running = None
         return code
 
-    def _await_ready(self, started: int) -> None:
+    def await_ready(self) -> None:
+        """Wait until it serves."""
         waiting = threading.Event()
         for _ in range(round(START_SECONDS / 0.05)):
-            if re.search(self.ready, self.log.read_text()[started:]):
+            if re.search(self.ready, self.said()):
                 return
             if self.running is None or self.running.poll() is not None:
                 break
             waiting.wait(0.05)
-        raise AssertionError(f"it did not start:\n{self.log.read_text()[started:]}")
+        raise AssertionError(f"it did not start:\n{self.said()}")
+
+    def said(self) -> str:
+        """Everything that it has written since its last start."""
+        with self.log.open("rb") as log:
+            log.seek(self._told)
+            return log.read().decode(errors="replace")
 
 
 def provider(directory: Path, port: int) -> Process:
