@@ -70,8 +70,7 @@ class Scene:
         await self.creates.get(mark, accepts)(exchange)
 
     async def _check(self, exchange: Exchange) -> None:
-        asked = exchange.request.query.get("taskId", [exchange.request.path])[0].rpartition("/")[2]
-        await self.checks.get(asked, finds_it_done)(exchange)
+        await self.checks.get(asked_id(exchange.request), finds_it_done)(exchange)
 
 
 Place = Callable[[Scene, str], Coroutine[Any, Any, None]]
@@ -92,9 +91,26 @@ async def accepts(exchange: Exchange) -> None:
 
 async def finds_it_done(exchange: Exchange) -> None:
     """Answer that the work is done."""
-    request = exchange.request
-    asked = request.query.get("taskId", [request.path])[0].rpartition("/")[2]
-    await says(family_of(request.account).done(asked, result_of(asked)))(exchange)
+    asked = asked_id(exchange.request)
+    await says(family_of(exchange.request.account).done(asked, result_of(asked)))(exchange)
+
+
+async def finds_it_working(exchange: Exchange) -> None:
+    """Answer that the work goes on."""
+    await says(family_of(exchange.request.account).working(asked_id(exchange.request)))(exchange)
+
+
+def asked_id(request: Received) -> str:
+    """Tell which id a status request is about."""
+    return request.query.get("taskId", [request.path])[0].rpartition("/")[2]
+
+
+async def was_read(exchange: Exchange) -> None:
+    """Wait until the service has the whole answer: then it closes the connection."""
+    connection = exchange.writer.get_extra_info("socket")
+    async with asyncio.timeout(PATIENCE):
+        while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in GONE:  # noqa: ASYNC110 - as it is
+            await asyncio.sleep(0.001)
 
 
 def result_of(mark: str) -> str:
@@ -132,10 +148,7 @@ async def answer_read(scene: Scene, mark: str) -> None:
     async def script(exchange: Exchange) -> None:
         async with scene.locked():
             await accepts(exchange)
-            connection = exchange.writer.get_extra_info("socket")
-            async with asyncio.timeout(PATIENCE):
-                while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in GONE:  # noqa: ASYNC110 - the kernel knows
-                    await asyncio.sleep(0.001)
+            await was_read(exchange)
             scene.kill()
             await asyncio.to_thread(scene.serving.kill)
         over.set()

@@ -6,11 +6,13 @@ The provider's ledger and the log of acknowledged callbacks are the other two wi
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import FAMILIES
@@ -37,6 +39,7 @@ class Found:
     stored: Counter[str | None] = field(default_factory=Counter)
     moves: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    checks: int = 0
 
     @property
     def cut_off(self) -> bool:
@@ -44,8 +47,12 @@ class Found:
         return any(to == "unconfirmed" for _, to in self.moves)
 
 
+Rows = Callable[[str], list[tuple[Any, ...]]]
+"""Asks a database."""
+
+
 def look(file: Path) -> dict[str, Found]:
-    """Check that a database is whole, and read its tasks, by id."""
+    """Check that a database file is whole, and read its tasks, by id."""
     with closing(sqlite_module().connect(str(file))) as connection:
 
         def rows(query: str) -> list[tuple[Any, ...]]:
@@ -54,15 +61,28 @@ def look(file: Path) -> dict[str, Found]:
 
         assert rows("PRAGMA integrity_check") == [("ok",)]
         assert rows("PRAGMA foreign_key_check") == []
-        tasks = {row[0]: Found(*row) for row in rows(TASKS)}
-        for task_id, body in rows("SELECT task_id, body FROM delivery WHERE task_id IS NOT NULL"):
-            mark = MARK.search(body)
-            tasks[task_id].stored[mark[1].decode() if mark else None] += 1
-        for task_id, data in rows("SELECT task_id, data FROM history WHERE kind = 'move' ORDER BY id"):
-            move = json.loads(data)
-            tasks[task_id].moves.append((move["from"], move["to"]))
-        for task_id, url in rows("SELECT task_id, url FROM output ORDER BY task_id, position"):
-            tasks[task_id].outputs.append(url)
+        return read(rows)
+
+
+def look_at_server(url: str) -> dict[str, Found]:
+    """Read the tasks of a PostgreSQL database, by id."""
+    with closing(psycopg.connect(url)) as connection:
+        return read(lambda query: connection.execute(query.encode()).fetchall())
+
+
+def read(rows: Rows) -> dict[str, Found]:
+    """Read all tasks with what belongs to them."""
+    tasks = {row[0]: Found(*row) for row in rows(TASKS)}
+    for task_id, body in rows("SELECT task_id, body FROM delivery WHERE task_id IS NOT NULL"):
+        mark = MARK.search(bytes(body))
+        tasks[task_id].stored[mark[1].decode() if mark else None] += 1
+    for task_id, data in rows("SELECT task_id, data FROM history WHERE kind = 'move' ORDER BY id"):
+        move = json.loads(data)
+        tasks[task_id].moves.append((move["from"], move["to"]))
+    for task_id, url in rows("SELECT task_id, url FROM output ORDER BY task_id, position"):
+        tasks[task_id].outputs.append(url)
+    for task_id, number in rows("SELECT task_id, count(*) FROM status_check GROUP BY task_id"):
+        tasks[task_id].checks = number
     return tasks
 
 
