@@ -13,7 +13,7 @@ from receiver import attempts, checks, endings
 from receiver.errors import StoreUnavailable
 from receiver.services import Services
 from receiver.states import State
-from receiver.store import reading, tasks
+from receiver.store import heartbeats, reading, tasks
 from receiver.store.tasks import Claim
 
 log = structlog.get_logger()
@@ -22,6 +22,8 @@ AT_ONCE = 8
 """Requests under way at once to one provider account."""
 LOOK_EVERY = 0.5
 """Seconds between two looks for due tasks."""
+BEAT_EVERY = 10.0
+"""Seconds between two signs of life, whatever there is to do."""
 COUNTED = ("submitted", "checked", "settled", "expired", "failed")
 UNUSABLE = frozenset({"not_sent", "busy", "unconfirmed"})
 """Ends of a try that count as failed: a refusal is an answer."""
@@ -31,8 +33,15 @@ Report = Counter[str]
 
 async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None:
     """Look at everything that is due now, counting into `report`; after `stop`, only what was begun is finished."""
+    await beat(services)
     accounts = await services.store.read(lambda session: reading.due_accounts(session, services.clock()))
     await asyncio.gather(*(sweep_account(services, account, report, stop) for account in accounts))
+
+
+async def beat(services: Services) -> None:
+    """Write down that somebody sweeps: `receiver doctor` and `/metrics` tell when nobody does."""
+    now = services.clock()
+    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.POLLER, now))
 
 
 async def sweep_account(services: Services, account: str, report: Report, stop: asyncio.Event) -> None:
@@ -85,16 +94,19 @@ async def recover(services: Services) -> int:
 class Poller:
     """Sweeps for as long as the service runs."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, beat_every: float = BEAT_EVERY) -> None:
         self._services = services
+        self._beat_every = beat_every
         self._stop = asyncio.Event()
         self._sweeping: dict[str, asyncio.Task[None]] = {}
+        self._next_beat = 0.0
 
     async def run(self) -> None:
         """Start a sweep of every account that has due tasks and is not being swept, again and again."""
         while not self._stop.is_set():
             try:
                 await self._start_sweeps()
+                await self._beat()
             except StoreUnavailable as error:
                 log.warning("poller_waits", reason=str(error))
             await _sleep_until(self._stop, LOOK_EVERY)
@@ -102,6 +114,12 @@ class Poller:
     def stop(self) -> None:
         """Take nothing new; what was begun is finished by the services' background."""
         self._stop.set()
+
+    async def _beat(self) -> None:
+        passed = asyncio.get_running_loop().time()  # by a clock that nobody sets
+        if passed >= self._next_beat:
+            self._next_beat = passed + self._beat_every
+            await beat(self._services)
 
     async def _start_sweeps(self) -> None:
         now = self._services.clock()

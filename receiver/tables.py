@@ -194,7 +194,7 @@ class Heartbeat(SQLModel, table=True):
 
     __tablename__ = "heartbeat"
 
-    name: str = Field(primary_key=True)  # readyz, poller
+    name: str = Field(primary_key=True)  # `heartbeats` names them
     at: int = Field(sa_type=BigInteger)
 
 

@@ -1,4 +1,4 @@
-"""Signs of life in the database: also the proof that it can be written."""
+"""Signs of life in the database: also the proof that it can be written. Each part has a row of its own."""
 
 from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, SQLModel
@@ -6,6 +6,7 @@ from sqlmodel import Session, SQLModel
 from receiver.store.transaction import Transaction
 from receiver.tables import Heartbeat
 
+POLLER, READYZ, DOCTOR, ROUND_TRIP = "poller", "readyz", "doctor", "round_trip"
 HEARTBEAT = SQLModel.metadata.tables["heartbeat"]
 
 _BEAT = update(HEARTBEAT).where(HEARTBEAT.c.name == bindparam("who"))

@@ -33,7 +33,7 @@ async def readyz(request: Request) -> Response:
     services: Services = request.app.state.services
     now = services.clock()
     try:
-        await services.store.write(lambda tx: heartbeats.beat(tx, "readyz", now))
+        await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.READYZ, now))
     except StoreUnavailable as error:
         log.warning("not_ready", reason=str(error))
         return problem_of(error)
@@ -45,15 +45,18 @@ async def metrics(request: Request) -> Response:
     await access.require_api(request)
     services: Services = request.app.state.services
     registry = CollectorRegistry()
-    registry.register(_Collector(await services.store.read(counts)))
+    polled = heartbeats.POLLER
+    told, seen = await services.store.read(lambda session: (counts(session), heartbeats.last(session, polled)))
+    registry.register(_Collector(told, seen))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
 class _Collector:
     """Hands the counts of one moment to prometheus-client."""
 
-    def __init__(self, told: Counts) -> None:
+    def __init__(self, told: Counts, polled: int | None) -> None:
         self._told = told
+        self._polled = polled
 
     def collect(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily("receiver_tasks", "Tasks by provider and state.", labels=["provider", "state"])
@@ -76,3 +79,9 @@ class _Collector:
         for provider, sums in self._told.credits.items():
             spent.add_metric([provider], sums.charged)
         yield spent
+        polled = GaugeMetricFamily(
+            "receiver_poller_seen_timestamp_seconds", "When a poller, or a single sweep, was last at work."
+        )
+        if self._polled is not None:
+            polled.add_metric([], self._polled / 1000)
+        yield polled

@@ -86,6 +86,20 @@ async def test_metrics_are_true_over_several_processes(stage: Stage) -> None:
         assert (await one.client.get("/metrics")).text == (await other.client.get("/metrics")).text
 
 
+async def test_metrics_tell_when_somebody_last_swept(service: Service) -> None:
+    name = "receiver_poller_seen_timestamp_seconds"
+
+    async def seen() -> list[float]:
+        families = text_string_to_metric_families((await service.client.get("/metrics")).text)
+        return [sample.value for family in families for sample in family.samples if sample.name == name]
+
+    assert await seen() == []
+    await service.poll()
+    assert await seen() == [service.clock() / 1000]
+    await service.poll_after(90)
+    assert await seen() == [service.clock() / 1000]
+
+
 # --- openapi
 
 
