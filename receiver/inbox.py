@@ -14,6 +14,7 @@ from receiver import confirmation, wire
 from receiver.checks import check_now
 from receiver.errors import Conflict, Forged, NotFound, Unreadable
 from receiver.lifecycle import apply
+from receiver.links import NOWHERE
 from receiver.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.moves import Context, Row, notice, write
 from receiver.providers.base import Provider
@@ -28,7 +29,6 @@ MAX_HELD = 1000
 """Callbacks to one account that wait for an id that no task has: the latest so many are kept."""
 MAX_STORED = 100
 """Deliveries kept of one task; what further ones say still counts, but they are only counted."""
-NOWHERE = "There is nothing at this address."
 NO_SIGNATURE = Evidence()
 ASK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
 

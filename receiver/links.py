@@ -11,6 +11,8 @@ from itsdangerous import BadData, Signer, TimestampSigner
 
 LONGEST_TOKEN = 512
 CALLBACKS = "/callbacks"
+NOWHERE = "There is nothing at this address."
+"""All that is told of a callback URL that is not one of ours."""
 
 
 class Links:
@@ -67,6 +69,19 @@ class Links:
         except (BadData, UnicodeError):
             return None
 
+    def seal(self, purpose: str, value: str) -> str:
+        """Sign a text for one purpose, without the time: the two sides' clocks may differ."""
+        return self._sealer(purpose).sign(value).decode()
+
+    def unseal(self, purpose: str, text: str) -> str | None:
+        """Return the text sealed for this purpose, or None."""
+        if len(text) > LONGEST_TOKEN:
+            return None
+        try:
+            return self._sealer(purpose).unsign(text).decode()
+        except (BadData, UnicodeError):
+            return None
+
     def _signer(self, provider: str) -> Signer:
         signer = self._signers.get(provider)
         if signer is None:
@@ -78,6 +93,11 @@ class Links:
 
     def _account_signer(self) -> Signer:
         return Signer(self._keys, salt="receiver account callback", key_derivation="hmac", digest_method=hashlib.sha256)
+
+    def _sealer(self, purpose: str) -> Signer:
+        return Signer(
+            self._keys, salt=f"receiver sealed {purpose}", key_derivation="hmac", digest_method=hashlib.sha256
+        )
 
     def _dated(self, purpose: str) -> TimestampSigner:
         return TimestampSigner(

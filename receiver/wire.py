@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from receiver.errors import Unreadable
@@ -105,6 +106,15 @@ def moment(value: Any) -> int | None:
         return _moment_of_text(value.strip())
     number = finite(value)
     return None if number is None else _plausible(number if number >= MILLISECONDS_FROM else number * 1000)
+
+
+def http_date(value: str) -> float | None:
+    """Take a date of an HTTP header as Unix seconds."""
+    try:
+        date = parsedate_to_datetime(value)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def progress(value: Any) -> float | None:

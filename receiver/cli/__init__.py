@@ -8,11 +8,11 @@ import sys
 from typing import NoReturn
 
 from receiver import logs
-from receiver.cli import backup, operating, tasks
+from receiver.cli import backup, care, operating, tasks
 from receiver.cli.frame import cli, say
 from receiver.errors import ConfigError, Invalid, ReceiverError
 
-__all__ = ["backup", "main", "operating", "tasks"]
+__all__ = ["backup", "care", "main", "operating", "tasks"]
 
 
 def main() -> NoReturn:

@@ -33,10 +33,15 @@ out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty()
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
-def load_settings(**changes: str) -> Settings:
-    """Read the settings from the environment, then from a `.env` file; unknown variables are named."""
+def read_settings(**changes: str) -> Settings:
+    """Read the settings from the environment, then from a `.env` file."""
     file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    settings = Settings.load({**file, **os.environ, **changes}, CONFIG_TYPES)
+    return Settings.load({**file, **os.environ, **changes}, CONFIG_TYPES)
+
+
+def load_settings(**changes: str) -> Settings:
+    """Read the settings; unknown variables are named."""
+    settings = read_settings(**changes)
     for sentence in settings.unknown:
         say(sentence)
     return settings

@@ -6,8 +6,6 @@ own words are in its own file.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -124,20 +122,12 @@ def retry_after(response: httpx.Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
         return min(max(float(value), 1.0), LONGEST_PAUSE)
-    until, now = _http_date(value), _http_date(response.headers.get("Date", ""))
+    until, now = wire.http_date(value), wire.http_date(response.headers.get("Date", ""))
     if until is None:
         return None
     if now is None and "received_at" in response.extensions:
         now = response.extensions["received_at"] / 1000
     return None if now is None else min(max(until - now, 1.0), LONGEST_PAUSE)
-
-
-def _http_date(value: str) -> float | None:
-    try:
-        date = parsedate_to_datetime(value)
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def state_of(word: str | None, states: Mapping[str, State]) -> tuple[State | None, tuple[str, ...]]:

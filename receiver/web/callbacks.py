@@ -1,11 +1,14 @@
-"""`POST /callbacks/{provider}/{token}`: the hot path. Everything that matters happens in `inbox`."""
+"""`POST /callbacks/{provider}/{token}`: the hot path. Everything that matters happens in `inbox`.
+
+`receiver doctor` comes the same way as providers do, under a name that no account can have.
+"""
 
 import json
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver import inbox
+from receiver import inbox, roundtrip
 from receiver.messages import Outcome
 from receiver.services import Services
 from receiver.web.bodies import read_body
@@ -18,8 +21,18 @@ KEPT_HEADERS = 50
 async def callback(request: Request) -> Response:
     """Take one callback: exactly 200 once it is stored, whatever it said."""
     services: Services = request.app.state.services
-    to = inbox.address(services, request.path_params["provider"], request.path_params["token"])
+    account, token = request.path_params["provider"], request.path_params["token"]
+    if account == roundtrip.ACCOUNT:
+        return await _answer_doctor(request, services, token)
+    to = inbox.address(services, account, token)
     body = await read_body(request, services.settings.max_callback_bytes)
     headers = dict(request.headers.items()[:KEPT_HEADERS])
     outcome = await inbox.receive(services, to, headers, body)
     return Response(_ANSWERS[outcome], media_type="application/json")
+
+
+async def _answer_doctor(request: Request, services: Services, token: str) -> Response:
+    question = roundtrip.question_in(services, token)
+    body = await read_body(request, roundtrip.MAX_BODY)
+    content = json.dumps({"answer": await roundtrip.answer(services, question, body)}).encode()
+    return Response(content, media_type="application/json")

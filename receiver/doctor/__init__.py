@@ -1,0 +1,62 @@
+"""`receiver doctor`: looks at everything that must be right, and says what is not, with its remedy.
+
+`cli` calls it, beside a running service or without one. It buys nothing and follows nobody; it writes only signs of
+life, and what every command would: secrets, where none were made yet.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from receiver import services as wiring
+from receiver.doctor import accounts, database, places, reaching
+from receiver.doctor.findings import Finding, Report, Verdict, ok, skipped, warning, wrong
+from receiver.errors import ConfigError
+from receiver.keys import with_secrets
+from receiver.services import Services
+from receiver.settings import Settings
+
+__all__ = ["Finding", "Report", "Verdict", "examine"]
+
+PATIENCE = 10.0
+"""Seconds for one request, however long those of the service may take."""
+
+
+async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -> Report:
+    """Look at everything; `clock` gives Unix milliseconds."""
+    found = [*_settings(settings), *places.examine(settings)]
+    gap = await asyncio.to_thread(database.missing, settings)
+    if gap is not None and gap.absent:
+        return Report([*found, gap.finding], usable=False)
+    try:
+        settings = with_secrets(settings)
+    except ConfigError as error:
+        remedy = "give the data directory to this user, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
+        return Report([*found, wrong("secrets", str(error), remedy)], usable=gap is None)
+    patient = settings.model_copy(update={"timeout": min(settings.timeout, PATIENCE)})
+    services = Services.open(patient, clock=clock)
+    try:
+        inside = [gap.finding] if gap else await database.examine(services)
+        reached, asked = await asyncio.gather(
+            reaching.examine(services, usable=gap is None), accounts.ask_all(services)
+        )
+    finally:
+        await services.close()
+    keys = [accounts.judge(services, each) for each in asked]
+    return Report([*found, *inside, *reached, *(keys or [_no_keys()]), accounts.clock(asked)], usable=gap is None)
+
+
+def _no_keys() -> Finding:
+    return skipped("keys", "the sandbox's accounts are simulated: there are no keys")
+
+
+def _settings(settings: Settings) -> list[Finding]:
+    found = [warning("settings", sentence, "correct its name, or remove it") for sentence in settings.unknown]
+    if settings.sandbox:
+        words = "the sandbox, a simulated provider: no provider key is set"
+    else:
+        signed = {name: getattr(config, "webhook_secret", None) for name, config in settings.providers.items()}
+        words = "accounts: " + ", ".join(
+            name + (" (signed callbacks)" if secret else "") for name, secret in signed.items()
+        )
+    prefix = f"; all paths begin with {settings.path_prefix}" if settings.path_prefix else ""
+    return [*found, ok("settings", f"{words}{prefix}")]

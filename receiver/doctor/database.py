@@ -1,0 +1,129 @@
+"""Whether the database is there, current, whole and written durably, whether somebody polls, and what waits too long.
+
+It writes one row, a sign of life of its own.
+"""
+
+from dataclasses import dataclass
+
+from receiver.doctor.findings import Finding, amount, ok, skipped, warning, wrong
+from receiver.errors import ConfigError, StoreUnavailable
+from receiver.services import Services
+from receiver.settings import Settings
+from receiver.states import State
+from receiver.store import condition, heartbeats, schema
+from receiver.store.counts import by_state
+from receiver.store.engine import database_file, require_database, sqlite_module, wal_is_safe
+
+LOOK_SECONDS = 5.0
+"""How long damage is looked for: it takes about a second for each gigabyte of an idle disk."""
+SILENT, SILENT_CRON = 60.0, 600.0
+"""Seconds without a sign of life: of a service's poller, and of a cron that may sweep every few minutes."""
+OVERDUE = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why a database cannot be used by this release."""
+
+    finding: Finding
+    absent: bool
+    """There is no file at all."""
+
+
+def missing(settings: Settings) -> Missing | None:
+    """Look whether there is a current database, as every command does before its work."""
+    for look in (require_database, schema.require_current):
+        try:
+            look(settings.database)
+        except ConfigError as error:
+            words, remedy = _parted(str(error))
+            return Missing(wrong("database", words, remedy), absent=look is require_database)
+    return None
+
+
+def _parted(words: str) -> tuple[str, str]:
+    """Part what is wrong from what to do about it, where the error says both."""
+    for mark, parting in (("`receiver serve` or", ". "), ("run `receiver migrate`", "; "), ("install that", "; ")):
+        if mark in words:
+            said, _, remedy = words.partition(parting)
+            return said, remedy.rstrip(".")
+    return words, "start it, or correct RECEIVER_DATABASE_URL; or restore a backup, if the file is damaged"
+
+
+async def examine(services: Services) -> list[Finding]:
+    """Look into a database that is there and current."""
+    found = []
+    for look in (_writable, _journal, _damage, _poller, _waiting):
+        try:
+            found += await look(services)
+        except StoreUnavailable as error:
+            remedy = "end what holds it locked, make room on its disk, and give it to the user of the service"
+            found.append(wrong("database", str(error), remedy))
+    return found
+
+
+async def _writable(services: Services) -> list[Finding]:
+    now = services.clock()
+    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.DOCTOR, now))
+    file = database_file(services.settings.database)
+    return [ok("database", f"{file or 'PostgreSQL'} is current and can be written")]
+
+
+async def _journal(services: Services) -> list[Finding]:
+    mode = await services.store.read(condition.journal_mode)
+    return [] if mode is None else [journal(mode, sqlite_module().sqlite_version_info)]
+
+
+def journal(mode: str, version: tuple[int, ...]) -> Finding:
+    """Judge how SQLite of a version keeps its journal."""
+    shown = ".".join(map(str, version))
+    if not wal_is_safe(version):
+        words = f"SQLite {shown} can corrupt a WAL database, so that {mode.upper()} is used, which is slower"
+        return warning("journal", words, "pip install pysqlite3, or use a Python with SQLite 3.51.3 or newer")
+    if mode != "wal":
+        words = f"{mode.upper()} instead of WAL: slower, and readers hold up writers"
+        remedy = "end other programs that have the file open, restart the service, and keep it on a local disk"
+        return wrong("journal", words, remedy)
+    return ok("journal", f"WAL, SQLite {shown}")
+
+
+async def _damage(services: Services) -> list[Finding]:
+    if database_file(services.settings.database) is None:
+        return []
+    try:
+        faults = await services.store.read(lambda session: condition.faults(session, LOOK_SECONDS))
+    except StoreUnavailable as error:
+        faults = [str(error)]
+    if faults is None:
+        return [skipped("integrity", f"it takes more than {LOOK_SECONDS:g} s; `PRAGMA quick_check` tells")]
+    if faults:
+        words = "; ".join(" ".join(fault.split()) for fault in faults)[:300]
+        return [wrong("integrity", words, "stop the service, keep a copy, and restore the latest backup")]
+    return [ok("integrity", "no damage found")]
+
+
+async def _poller(services: Services) -> list[Finding]:
+    seen = await services.store.read(lambda session: heartbeats.last(session, heartbeats.POLLER))
+    on = services.settings.poller
+    ago = None if seen is None else abs(services.clock() - seen) / 1000
+    if ago is not None and ago < (SILENT if on else SILENT_CRON):
+        return [ok("poller", f"last at work {amount(ago)} ago")]
+    words = "nobody has ever swept" if ago is None else f"nobody has swept for {amount(ago)}"
+    if on:
+        return [wrong("poller", words, "start `receiver serve`, or restart it where it runs")]
+    return [wrong("poller", f"{words}; RECEIVER_POLLER is off", "let cron run `* * * * * receiver poll`")]
+
+
+async def _waiting(services: Services) -> list[Finding]:
+    before = services.clock() - round(OVERDUE * 1000)
+    states = await services.store.read(by_state)
+    late, oldest = await services.store.read(lambda session: condition.overdue(session, before))
+    unclear = sum(number for (_, state), number in states.items() if state is State.UNCONFIRMED)
+    found = []
+    if unclear:
+        remedy = "look for them in the provider's list, then `receiver adopt` (`receiver list --state unconfirmed`)"
+        found.append(warning("tasks", f"{unclear} unconfirmed: they may have been bought", remedy))
+    if late and oldest is not None:
+        words = f"{late} overdue, the oldest for {amount((services.clock() - oldest) / 1000)}"
+        found.append(warning("tasks", words, "`receiver poll` looks at them; `receiver show TASK_ID` says why"))
+    return found or [ok("tasks", f"{sum(states.values())} in all, none unclear or overdue")]

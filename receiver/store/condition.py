@@ -1,0 +1,61 @@
+"""How a database is doing: its journal, whether it is whole, what waits for too long.
+
+Every function takes a read-only session of `Store.read`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session, col, func, select
+
+from receiver.tables import Task
+
+STEPS = 10_000
+"""SQLite's own instructions between two looks at the time."""
+
+
+def journal_mode(session: Session) -> str | None:
+    """Name how SQLite keeps its journal; None for PostgreSQL."""
+    if not _is_sqlite(session):
+        return None
+    return str(session.connection().exec_driver_sql("PRAGMA journal_mode").scalar()).lower()
+
+
+def faults(session: Session, seconds: float) -> list[str] | None:
+    """Look for damage in an SQLite database; None where that takes longer than so many seconds. PostgreSQL has none."""
+    if not _is_sqlite(session):
+        return []
+    try:
+        with _at_most(session, seconds):
+            found = session.connection().exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
+    except OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        return None
+    return [str(words) for words in found if words != "ok"]
+
+
+def overdue(session: Session, before: int) -> tuple[int, int | None]:
+    """Count the tasks whose next look was due before a time, and tell the oldest such time, in Unix milliseconds."""
+    query = select(func.count(), func.min(Task.next_check_at)).where(col(Task.next_check_at) < before)
+    number, oldest = session.exec(query).one()
+    return int(number), oldest
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+@contextmanager
+def _at_most(session: Session, seconds: float) -> Iterator[None]:
+    """Interrupt what runs on a session's connection after so many seconds."""
+    driver = session.connection().connection.driver_connection
+    assert driver is not None  # noqa: S101 - narrows for the type checker
+    end = time.monotonic() + seconds
+    driver.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
