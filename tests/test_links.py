@@ -141,3 +141,16 @@ def test_purposes_do_not_mix(purpose: str) -> None:
 def test_a_text_of_any_characters_survives_its_signature() -> None:
     made = links(NEW)
     assert made.read("form", made.sign("form", "é🎬 %/?#&="), 60) == "é🎬 %/?#&="
+
+
+def test_a_sealed_text_is_read_for_its_purpose_alone_by_every_key_however_old_it_is() -> None:
+    sealed = links(OLD).seal("question", "1-a")
+    assert links(NEW, OLD).unseal("question", sealed) == "1-a"
+    assert links(NEW).unseal("question", sealed) is None
+    assert links(OLD).unseal("answer", sealed) is None
+    assert links(OLD).unseal("question", f"{sealed}x") is None
+    assert links(OLD).unseal("question", "") is None
+    assert links(OLD).unseal("question", "é" * 10 + sealed) is None
+    assert links(OLD).unseal("question", "x" * LONGEST_TOKEN + sealed) is None
+    assert links(OLD).unseal("question", links(OLD).sign("question", "1-a")) is None
+    assert links(OLD).task_of("question", sealed) is None

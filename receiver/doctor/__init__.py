@@ -18,12 +18,12 @@ from receiver.settings import Settings
 __all__ = ["Finding", "Report", "Verdict", "examine"]
 
 PATIENCE = 10.0
-"""Seconds for one request, however long those of the service may take."""
+"""Seconds for one request, however long those of the service may take: a callback may be answered after four."""
 
 
-async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -> Report:
+async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock, patience: float = PATIENCE) -> Report:
     """Look at everything; `clock` gives Unix milliseconds."""
-    found = [*_settings(settings), *places.examine(settings)]
+    found = [*_settings(settings), *places.examine(settings, places.Machine.here())]
     gap = await asyncio.to_thread(database.missing, settings)
     if gap is not None and gap.absent:
         return Report([*found, gap.finding], usable=False)
@@ -32,8 +32,7 @@ async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock
     except ConfigError as error:
         remedy = "give the data directory to this user, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
         return Report([*found, wrong("secrets", str(error), remedy)], usable=gap is None)
-    patient = settings.model_copy(update={"timeout": min(settings.timeout, PATIENCE)})
-    services = Services.open(patient, clock=clock)
+    services = Services.open(settings.model_copy(update={"timeout": patience}), clock=clock)
     try:
         inside = [gap.finding] if gap else await database.examine(services)
         reached, asked = await asyncio.gather(

@@ -33,6 +33,20 @@ class Mount:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is to be known of the machine: its mounts as `/proc/mounts` has them, and whether it is a container."""
+
+    mounts: str
+    container: bool
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Look at this machine."""
+        marked = any(mark.exists() for mark in CONTAINER_MARKS) or "KUBERNETES_SERVICE_HOST" in os.environ
+        return cls(MOUNTS.read_text() if MOUNTS.exists() else "", marked)
+
+
 def mount_of(path: Path, table: str) -> Mount | None:
     """Find the file system of an absolute path in a table as `/proc/mounts` has it; of two at one place the later."""
     found = None
@@ -46,65 +60,72 @@ def mount_of(path: Path, table: str) -> Mount | None:
     return found
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings, machine: Machine) -> list[Finding]:
     """Look at the data directory, and at the database's own one where that is another."""
-    data = settings.data_dir.absolute()
-    file = database_file(settings.database)
-    findings = _directory("data directory", data, kept=file is not None or not _told(settings))
-    if file is not None and file.absolute().parent != data:
-        findings += _directory("database's place", file.absolute().parent, kept=True)
-    return findings + list(_readable_secrets(data))
+    data, file = settings.data_dir.absolute(), database_file(settings.database)
+    place = file.absolute().parent if file is not None else None
+    told = bool(settings.secret_keys and settings.api_tokens)
+    looked_at = {data: _Use("data directory", kept=place == data or not told, sqlite=place == data)}
+    if place is not None:
+        looked_at.setdefault(place, _Use("database's place", kept=True, sqlite=True))
+    found = [finding for directory, use in looked_at.items() for finding in _directory(directory, use, machine)]
+    return [*found, *_readable_secrets(data)]
 
 
-def _told(settings: Settings) -> bool:
-    """Whether all secrets come from the settings, so that none need be kept."""
-    return bool(settings.secret_keys and settings.api_tokens)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What a directory is used for: whether what is in it must survive, and whether SQLite writes there."""
+
+    subject: str
+    kept: bool
+    sqlite: bool
 
 
-def _directory(subject: str, directory: Path, *, kept: bool) -> list[Finding]:
+def _directory(directory: Path, use: _Use, machine: Machine) -> list[Finding]:
+    subject = use.subject
     if not directory.is_dir():
         words = f"{directory} is not there" if not directory.exists() else f"{directory} is no directory"
         return [wrong(subject, words, "`receiver serve` makes it; or set RECEIVER_DATA_DIR to the one in use")]
     if not os.access(directory, os.W_OK | os.X_OK):
-        return [
-            wrong(
-                subject,
-                f"{directory} cannot be written",
-                f"chown {_user()} {directory}, if the service runs as this user",
-            )
-        ]
-    mount = mount_of(directory.resolve(), MOUNTS.read_text()) if MOUNTS.exists() else None
-    found = [*_survival(subject, directory, mount, kept=kept), *_room(subject, directory)]
-    mode = directory.stat().st_mode & 0o777
-    if mode & 0o077:
-        found.append(warning(subject, f"{directory} is open to other users ({mode:04o})", f"chmod 700 {directory}"))
-    if (owner := directory.stat().st_uid) != _user():
-        words = (
-            f"{directory} belongs to uid {owner}, and this is uid {_user()}, whose new files may lock the service out"
-        )
-        found.append(warning(subject, words, f"run `receiver` as uid {owner}"))
+        remedy = f"give it to the user of the service (this is uid {_user()}), and mount it writable"
+        return [wrong(subject, f"{directory} cannot be written", remedy)]
+    mount = mount_of(directory.resolve(), machine.mounts)
+    found = [*_survival(directory, use, mount, machine), *_room(subject, directory), *_others(subject, directory)]
     kind = f" ({mount.kind})" if mount else ""
     return found or [ok(subject, f"{directory}{kind}, {shutil.disk_usage(directory).free // 1024**2:,} MB free")]
 
 
-def _survival(subject: str, directory: Path, mount: Mount | None, *, kept: bool) -> Iterator[Finding]:
-    resolved = directory.resolve()
-    if mount is not None and (mount.kind in NETWORK or NETWORK_FUSE.fullmatch(mount.kind)):
-        words = f"{directory} is on a network file system ({mount.kind}), where SQLite loses data"
-        yield wrong(subject, words, "move it to a local disk, or set RECEIVER_DATABASE_URL to PostgreSQL")
-    elif not kept:
+def _survival(directory: Path, use: _Use, mount: Mount | None, machine: Machine) -> Iterator[Finding]:
+    kind = mount.kind if mount else ""
+    if use.sqlite and (kind in NETWORK or NETWORK_FUSE.fullmatch(kind)):
+        words = f"{directory} is on a network file system ({kind}), where SQLite loses data"
+        yield wrong(use.subject, words, "move it to a local disk, or set RECEIVER_DATABASE_URL to PostgreSQL")
+    elif not use.kept:
         return
-    elif mount is not None and mount.kind in IN_MEMORY:
-        yield warning(subject, f"{directory} is in memory ({mount.kind}) and ends with the machine", KEEP)
-    elif mount is not None and (mount.kind in LAYERED or (mount.point == Path("/") and in_a_container())):
-        yield warning(subject, f"{directory} is in the container itself ({mount.kind}) and ends with it", KEEP)
-    elif any(resolved.is_relative_to(place) for place in CLEARED):
-        yield warning(subject, f"{directory} is where systems clear away old files", "set RECEIVER_DATA_DIR elsewhere")
+    elif kind in IN_MEMORY:
+        yield warning(use.subject, f"{directory} is in memory ({kind}) and ends with the machine", KEEP)
+    elif kind in LAYERED or (mount is not None and mount.point == Path("/") and machine.container):
+        yield warning(use.subject, f"{directory} is in the container itself ({kind}) and ends with it", KEEP)
+    elif any(_is_cleared(directory.resolve(), place, mount) for place in CLEARED):
+        words = f"{directory} is where systems clear away old files"
+        yield warning(use.subject, words, "set RECEIVER_DATA_DIR to a place that is kept, such as /var/lib/receiver")
 
 
-def in_a_container() -> bool:
-    """Tell whether this machine is a container, by what its makers leave there."""
-    return any(mark.exists() for mark in CONTAINER_MARKS) or "KUBERNETES_SERVICE_HOST" in os.environ
+def _is_cleared(directory: Path, place: Path, mount: Mount | None) -> bool:
+    """Tell whether a directory is below this place, and not on a volume that is mounted there."""
+    own = mount is not None and place in mount.point.parents
+    return directory.is_relative_to(place) and not own
+
+
+def _others(subject: str, directory: Path) -> Iterator[Finding]:
+    status = directory.stat()
+    if (mode := status.st_mode & 0o777) & 0o077:
+        yield warning(subject, f"{directory} is open to other users ({mode:04o})", f"chmod 700 {directory}")
+    if status.st_uid != _user():
+        words = (
+            f"{directory} belongs to uid {status.st_uid}: files that this uid {_user()} makes may lock the service out"
+        )
+        yield warning(subject, words, f"run `receiver` as uid {status.st_uid}")
 
 
 def _room(subject: str, directory: Path) -> Iterator[Finding]:
@@ -115,6 +136,8 @@ def _room(subject: str, directory: Path) -> Iterator[Finding]:
 
 
 def _readable_secrets(data: Path) -> Iterator[Finding]:
+    if not os.access(data, os.R_OK | os.X_OK):
+        return
     files = [data / name for name in FILES.values()]
     for file in [*files, *sorted(data.glob("*_webhook_secret"))]:
         if file.is_file() and (mode := file.stat().st_mode & 0o777) & 0o077:

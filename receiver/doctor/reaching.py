@@ -105,7 +105,10 @@ def _unreached(trip: Trip, base: str, subject: str) -> Finding:
     if subject == SERVICE:
         start = "start `receiver serve` (or set HOST and PORT as it has them)"
     causes = list(_causes(trip.error))
-    refused = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    unfinished = ssl.SSLWantReadError | ssl.SSLWantWriteError  # what a handshake ends with that takes too long
+    refused = next(
+        (each for each in causes if isinstance(each, ssl.SSLError) and not isinstance(each, unfinished)), None
+    )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return wrong(subject, f"{host} is no known name", "correct RECEIVER_PUBLIC_URL, or add a DNS record for it")
     if refused is not None:
@@ -114,7 +117,9 @@ def _unreached(trip: Trip, base: str, subject: str) -> Finding:
     if any(isinstance(cause, TimeoutError | httpx.TimeoutException) for cause in causes):
         words = f"{base} gives no answer in time"
         if isinstance(trip.error, Unconfirmed):
-            return wrong(subject, f"{words}, though it is connected to", start)
+            return wrong(
+                subject, f"{words}, though it listens", "restart the service, and see that the proxy reaches it"
+            )
         return wrong(subject, words, f"let firewalls pass port {port}, and {start}")
     if isinstance(trip.error, NotSent):
         return wrong(subject, f"nobody listens at {base}", start)

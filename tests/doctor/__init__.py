@@ -1,0 +1,1 @@
+"""What `receiver doctor` finds, each with its remedy."""

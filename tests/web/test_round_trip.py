@@ -1,0 +1,126 @@
+"""The question that `receiver doctor` sends by the way of a callback: only this installation asks and answers."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receiver.links import Links
+from receiver.roundtrip import MAX_BODY, Question, answered_in, was_changed
+from receiver.services import Services
+from tests.behaviour.families import REVID
+from tests.behaviour.service import NOW, Service, Stage, staged
+
+pytestmark = pytest.mark.anyio
+
+KEYS = ["the-signing-key"]
+UNKNOWN = "/callbacks/revid/no-token-of-ours"
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path, tmp_path_factory) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def service(stage: Stage) -> AsyncIterator[Service]:
+    async with stage.serve() as service:
+        yield service
+
+
+def path(question: Question, purpose: str = "question", keys: list[str] = KEYS) -> str:
+    return f"/callbacks/doctor/{Links(keys, None).seal(purpose, question.text)}"
+
+
+async def post(service: Service, to: str, body: bytes = b"{}") -> httpx.Response:
+    return await service.stranger.post(to, content=body)
+
+
+def beats(service: Service) -> list[tuple[object, ...]]:
+    return service.database.rows("SELECT at FROM heartbeat WHERE name = 'round_trip'")
+
+
+async def test_a_question_is_answered_once_its_sign_of_life_is_on_disk(service: Service) -> None:
+    question = Question.new(NOW - 5)
+    response = await post(service, path(question), question.body)
+    answer = answered_in(Links(KEYS, None), response, question)
+    assert answer is not None
+    assert (response.status_code, answer.clock, was_changed(answer, question)) == (200, NOW, False)
+    assert beats(service) == [(NOW - 5,)]
+    assert service.database.rows("SELECT 1 FROM delivery") == []
+
+
+async def test_an_answer_is_one_to_its_question_alone(service: Service) -> None:
+    question, other = Question.new(NOW), Question.new(NOW)
+    response = await post(service, path(question), question.body)
+    assert answered_in(Links(KEYS, None), response, other) is None
+    assert answered_in(Links(["another-key"], None), response, question) is None
+    forged = Links(["another-key"], None).seal("answer", f"{question.nonce}-{NOW}-00")
+    assert answered_in(Links(KEYS, None), httpx.Response(200, json={"answer": forged}), question) is None
+
+
+async def test_another_body_than_was_sent_is_noticed(service: Service) -> None:
+    question = Question.new(NOW)
+    response = await post(service, path(question), question.body.strip())
+    answer = answered_in(Links(KEYS, None), response, question)
+    assert answer is not None
+    assert was_changed(answer, question)
+
+
+async def test_whoever_has_no_key_of_ours_gets_what_any_unknown_callback_url_gets(service: Service) -> None:
+    service.provider.on_create(REVID)
+    await service.order(REVID.order())
+    (created,) = service.provider.bought()
+    callback_token = str(created.callback_url).rpartition("/")[2]
+    question = Question.new(NOW)
+    services: Services = service.app.state.services
+    others = [
+        path(question, keys=["another-key"]),
+        path(question, purpose="answer"),
+        path(question)[:-1],
+        f"{path(question)}x",
+        "/callbacks/doctor/x",
+        f"/callbacks/doctor/{'x' * 10_000}",
+        f"/callbacks/doctor/{callback_token}",
+        f"/callbacks/doctor/{services.links.sign('question', question.text)}",
+        path(question).replace("/doctor/", "/revid/"),
+        path(Question.new(NOW - 3_601_000)),
+        path(Question.new(NOW + 3_601_000)),
+    ]
+    unknown = await post(service, UNKNOWN)
+    assert unknown.status_code == 404
+    for other in others:
+        answer = await post(service, other, b"x" * (MAX_BODY + 1))
+        assert (answer.status_code, answer.content, answer.headers) == (404, unknown.content, unknown.headers), other
+    assert beats(service) == []
+
+
+async def test_a_question_is_held_to_the_bounds_of_callbacks(service: Service) -> None:
+    to = path(Question.new(NOW))
+    assert (await post(service, to, b"x" * (MAX_BODY + 1))).status_code == 413
+    assert (await service.stranger.post(to, content=b"", headers={"Content-Encoding": "gzip"})).status_code == 415
+    assert (await service.stranger.get(to)).status_code == 405
+
+
+async def test_a_service_that_cannot_write_answers_as_to_a_callback(service: Service) -> None:
+    question = Question.new(NOW)
+    with service.database.locked():
+        answer = await post(service, path(question), question.body)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert "answer" not in answer.json()
+
+
+async def test_a_wrong_clock_within_the_hour_does_not_keep_it_from_answering(service: Service) -> None:
+    for seconds in (-3500, 3500):
+        question = Question.new(NOW + seconds * 1000)
+        response = await post(service, path(question), question.body)
+        answer = answered_in(service.app.state.services.links, response, question)
+        assert answer is not None
+        assert answer.clock == NOW
