@@ -1,0 +1,112 @@
+"""`receiver doctor` as people and scripts run it: lines, JSON, exit codes, and no secret in either."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .rig import Home, Ran, Served, serving
+
+VERDICTS = ("ok", "skipped", "warning", "wrong")
+
+
+@pytest.fixture
+def stopped(served: Served, tmp_path: Path) -> Home:
+    """The home of the running service under a port where nobody listens."""
+    return Home(served.home.directory, {**served.home.settings, "PORT": "1"})
+
+
+def lines(ran: Ran) -> dict[str, str]:
+    """The lines of a report by what they are about: verdict and words."""
+    found = {}
+    for line in ran.out.splitlines():
+        verdict, subject, words = line[:8].strip(), line[9:24].strip(), line[25:]
+        assert verdict in VERDICTS, line
+        assert ("Remedy: " in words) == (verdict in ("warning", "wrong")), line
+        found[subject] = f"{verdict}: {words}"
+    return found
+
+
+def test_a_running_service_is_found_well_and_0_is_the_exit_code(home: Home) -> None:
+    ran = home.run("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    told = lines(ran)
+    assert list(told) == [
+        "settings", "data directory", "database", "journal", "integrity", "poller", "tasks", "service", "public URL",
+        "keys", "clock",
+    ]  # fmt: skip
+    assert told["service"].startswith(f"ok: {home.url} leads to this installation")
+    assert "sandbox" in told["settings"]
+    assert told["keys"].startswith("skipped: ")
+
+
+def test_json_says_the_same(home: Home) -> None:
+    ran = home.run("doctor", "--json")
+    assert ran.code == 0
+    findings = ran.document["findings"]
+    assert {tuple(finding) for finding in findings} == {("verdict", "subject", "found", "remedy")}
+    assert {finding["verdict"] for finding in findings} <= set(VERDICTS)
+    assert ran.document["worst"] in ("ok", "skipped", "warning")
+
+
+def test_something_wrong_exits_1(stopped: Home) -> None:
+    ran = stopped.run("doctor", RECEIVER_POLER="off")
+    told = lines(ran)
+    assert ran.code == 1
+    assert told["service"].startswith("wrong: nobody listens at http://127.0.0.1:1. Remedy: start `receiver serve`")
+    assert "did you mean RECEIVER_POLLER?" in ran.out
+    assert ran.err == "", "said once"
+    assert stopped.run("doctor", "--json").code == 1
+
+
+def test_without_a_database_it_exits_2_names_the_path_and_makes_nothing(empty: Home) -> None:
+    ran = empty.run("doctor")
+    assert ran.code == 2
+    assert f"There is no database at {empty.database}. Remedy: `receiver serve`" in ran.out
+    assert list(empty.directory.iterdir()) == []
+
+
+def test_wrong_settings_and_wrong_use_exit_2(empty: Home) -> None:
+    ran = empty.run("doctor", RECEIVER_PUBLIC_URL="http://example.com", REVID_API_KEY="x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "RECEIVER_PUBLIC_URL: must be https" in ran.err
+    assert "for example RECEIVER_PUBLIC_URL=https://" in ran.err
+    assert empty.run("doctor", "--jsn").code == 2
+
+
+def test_no_secret_is_shown_whatever_is_wrong(served: Served, tmp_path: Path) -> None:
+    home = Home(tmp_path, {"PORT": served.home.settings["PORT"]})
+    assert home.run("migrate", REVID_API_KEY="x").code == 0
+    secrets = {
+        "RECEIVER_SECRET_KEYS": "hunter2-the-signing-key",
+        "RECEIVER_API_TOKENS": "hunter2-the-api-token",
+        "REVID_API_KEY": "hunter2-the-key",
+        "RIVYA_API_KEY": "hunter2-another",
+        "RIVYA_WEBHOOK_SECRET": "whsec_aHVudGVyMg==",
+    }
+    elsewhere = {
+        "REVID_BASE_URL": f"{served.home.url}/nowhere",
+        "RIVYA_BASE_URL": "http://127.0.0.1:1",
+        "RECEIVER_PUBLIC_URL": served.home.url,
+    }
+    for words in (["doctor"], ["doctor", "--json"]):
+        ran = home.run(*words, **secrets, **elsewhere)
+        assert ran.code == 1
+        assert "another installation" in ran.out
+        assert "hunter2" not in ran.out + ran.err
+        assert "aHVudGVyMg" not in ran.out + ran.err
+        assert "callbacks/doctor/" not in ran.out + ran.err
+
+
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(Home(tmp_path_factory.mktemp("dying"))) as served:
+        yield served
+
+
+def test_a_service_that_ends_is_missed_and_a_sweep_beside_it_is_heard(dying: Served) -> None:
+    assert dying.home.run("doctor").code == 0
+    dying.stop()
+    told = json.loads(dying.home.run("doctor", "--json").out)["findings"]
+    assert {finding["subject"] for finding in told if finding["verdict"] == "wrong"} == {"service"}

@@ -1,0 +1,216 @@
+"""A database that is old, damaged, locked or forgotten by its poller is found out, with the remedy."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from receiver.addresses import check_database_url
+from receiver.doctor import Finding, Verdict
+from receiver.doctor.database import journal
+from receiver.store import Store, condition, schema
+from receiver.store.engine import sqlite_module, wal_is_safe
+from tests.store.rig import add_tasks, task_row
+from tests.system import postgres
+from tests.system.processes import free_port
+
+from .rig import Seen, examined
+
+pytestmark = pytest.mark.anyio
+
+ENVIRON = {"RECEIVER_SECRET_KEYS": "k" * 32, "RECEIVER_API_TOKENS": "t" * 32}
+MINUTE = 60_000
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The database of a sandbox that was migrated."""
+    schema.migrate(f"sqlite:///{tmp_path}/sandbox.db")
+    return tmp_path / "sandbox.db"
+
+
+async def look(file: Path, **more: str) -> Seen:
+    """Examine where no service runs."""
+    return await examined({**ENVIRON, "RECEIVER_DATA_DIR": str(file.parent), "PORT": str(free_port()), **more})
+
+
+@contextmanager
+def connected(file: Path) -> Iterator[Any]:
+    connection = sqlite_module().connect(str(file), isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def is_wrong(finding: Finding, words: str, remedy: str) -> None:
+    assert finding.verdict is Verdict.WRONG
+    assert words in finding.words
+    assert remedy in (finding.remedy or "")
+
+
+async def test_a_whole_and_current_database_is_fine_but_for_its_poller(file: Path) -> None:
+    seen = await look(file)
+    assert seen.the("database").words == f"{file} is current and can be written"
+    assert [seen.the(subject).verdict for subject in ("database", "integrity", "tasks")] == [Verdict.OK] * 3
+    assert seen.the("journal").verdict is (
+        Verdict.OK if wal_is_safe(sqlite_module().sqlite_version_info) else Verdict.WARNING
+    )
+    assert seen.report.usable
+
+
+# --- the poller
+
+
+@pytest.mark.parametrize(
+    ("poller", "minutes", "words"),
+    [
+        ("on", 0.5, ""),
+        ("on", 2, "nobody has swept for 2 min"),
+        ("on", None, "nobody has ever swept"),
+        ("off", 2, ""),
+        ("off", 20, "nobody has swept for 20 min; RECEIVER_POLLER is off"),
+        ("off", None, "nobody has ever swept"),
+    ],
+)
+async def test_a_silent_poller_is_wrong_and_its_remedy_depends_on_who_sweeps(
+    poller: str, minutes: float | None, words: str, file: Path
+) -> None:
+    if minutes is not None:
+        with connected(file) as connection:
+            at = time.time_ns() // 1_000_000 - round(minutes * MINUTE)
+            connection.execute("INSERT INTO heartbeat (name, at) VALUES ('poller', ?)", (at,))
+    finding = (await look(file, RECEIVER_POLLER=poller)).the("poller")
+    if words:
+        is_wrong(finding, words, "receiver serve" if poller == "on" else "let cron run `* * * * * receiver poll`")
+    else:
+        assert finding.verdict is Verdict.OK
+
+
+# --- the journal
+
+
+async def test_wal_that_cannot_be_taken_is_wrong(file: Path) -> None:
+    if not wal_is_safe(sqlite_module().sqlite_version_info):
+        pytest.skip("this SQLite is not used with WAL")
+    with connected(file) as connection:
+        connection.execute("PRAGMA journal_mode=TRUNCATE")
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM task").fetchall()  # whoever reads keeps the journal as it is
+        seen = await look(file)
+    is_wrong(seen.the("journal"), "instead of WAL", "end other programs")
+
+
+def test_an_sqlite_that_corrupts_wal_is_told_with_what_is_done_instead() -> None:
+    finding = journal("truncate", (3, 45, 1))
+    assert (finding.verdict, "SQLite 3.45.1" in finding.words) == (Verdict.WARNING, True)
+    assert "TRUNCATE is used" in finding.words
+    assert "pysqlite3" in (finding.remedy or "")
+    assert journal("wal", (3, 51, 3)).verdict is Verdict.OK
+    assert journal("delete", (3, 51, 3)).verdict is Verdict.WRONG
+
+
+# --- damage
+
+
+def overwrite(file: Path, start: int, with_what: bytes) -> None:
+    content = bytearray(file.read_bytes())
+    content[start : start + len(with_what)] = with_what
+    file.write_bytes(content)
+
+
+async def test_a_damaged_database_is_wrong(file: Path) -> None:
+    with connected(file) as connection:
+        connection.execute("CREATE TABLE more (a TEXT)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO more VALUES (?)", [(f"{number:0500}",) for number in range(500)])
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'more'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    overwrite(file, (page - 1) * size, bytes([0xFF]) * size)
+    is_wrong((await look(file)).the("integrity"), "", "restore the latest backup")
+
+
+async def test_looking_for_damage_ends_in_time(file: Path) -> None:
+    with connected(file) as connection:
+        connection.execute("CREATE TABLE more (a TEXT)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO more VALUES (?)", [(f"{number}",) for number in range(20_000)])
+        connection.execute("COMMIT")
+    store = Store(f"sqlite:///{file}")
+    try:
+        assert await store.read(lambda session: condition.faults(session, -1)) is None
+        assert await store.read(lambda session: condition.faults(session, 60)) == [], "the connection goes on"
+    finally:
+        await store.close()
+
+
+# --- not to be worked with
+
+
+async def test_a_schema_of_another_release_names_the_remedy(file: Path) -> None:
+    with connected(file) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    seen = await look(file)
+    is_wrong(seen.the("database"), "of a later release", "install that release")
+    assert not seen.report.usable
+    with connected(file) as connection:
+        connection.execute("DELETE FROM alembic_version")
+    is_wrong((await look(file)).the("database"), "older schema", "run `receiver migrate`")
+
+
+async def test_what_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "sandbox.db"
+    file.write_bytes(b"no database at all\n" * 100)
+    seen = await look(file)
+    is_wrong(seen.the("database"), "file is not a database", "RECEIVER_DATABASE_URL")
+    assert file.read_bytes() == b"no database at all\n" * 100
+    assert seen.the("service").verdict is Verdict.WRONG, "the rest is looked at all the same"
+
+
+async def test_a_missing_database_is_told_and_nothing_is_made(tmp_path: Path) -> None:
+    seen = await look(tmp_path / "sandbox.db")
+    is_wrong(seen.the("database"), f"There is no database at {tmp_path}/sandbox.db", "receiver migrate")
+    assert not seen.report.usable
+    assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs
+
+
+# --- tasks
+
+
+async def test_unclear_and_overdue_tasks_are_hinted_at(file: Path) -> None:
+    store = Store(f"sqlite:///{file}")
+    now = time.time_ns() // 1_000_000
+    try:
+        unclear = [task_row(f"u{n}", state="unconfirmed", next_check_at=now + MINUTE) for n in range(3)]
+        late = [task_row(f"l{n}", state="submitted", next_check_at=now - 30 * MINUTE) for n in range(2)]
+        await store.write(add_tasks(*unclear, *late))
+    finally:
+        await store.close()
+    first, second = (await look(file)).of("tasks")
+    assert (first.verdict, first.words) == (Verdict.WARNING, "3 unconfirmed: they may have been bought")
+    assert "receiver adopt" in (first.remedy or "")
+    assert (second.verdict, second.words) == (Verdict.WARNING, "2 overdue, the oldest for 30 min")
+    assert "receiver poll" in (second.remedy or "")
+
+
+# --- PostgreSQL
+
+
+@pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries")
+async def test_postgresql_is_looked_at_likewise(tmp_path: Path) -> None:
+    keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    with postgres.server() as url:
+        schema.migrate(check_database_url(url))
+        seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=url, **keys)
+    assert seen.the("database").words == "PostgreSQL is current and can be written"
+    assert seen.the("tasks").verdict is Verdict.OK
+    assert seen.of("journal") == seen.of("integrity") == []
+    seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=url.replace("postgres@", "postgres:hunter2@"), **keys)
+    is_wrong(seen.the("database"), "port", "start it")
+    assert "hunter2" not in repr(seen.report)
+    assert not seen.report.usable
