@@ -42,6 +42,14 @@ def check_public_url(value: str) -> str:
     return url
 
 
+def _check_postgresql(rest: str) -> None:
+    """Refuse what would be taken apart in the wrong place: the driver's words would quote half a password."""
+    place = re.sub(r"^[^:/@]*(:[^@]*)?@", "", rest).partition("?")[0]
+    server = place.partition("/")[0]
+    if "@" in place or not re.fullmatch(r"([\w.%-]+|\[[\da-fA-F:.]+\])?(:\d{1,5})?", server):
+        raise ValueError("must name a host, with a port or none; an @ before that is written %40")
+
+
 def check_database_url(value: str) -> str:
     """Check the SQLAlchemy URL of an SQLite file or a PostgreSQL database, and name our driver in it.
 
@@ -49,6 +57,7 @@ def check_database_url(value: str) -> str:
     """
     scheme, _, rest = value.partition("://")
     if _POSTGRESQL.fullmatch(scheme):
+        _check_postgresql(rest)
         return f"postgresql+psycopg://{rest}"
     if not _SQLITE.fullmatch(scheme):
         raise ValueError("must be the SQLAlchemy URL of an SQLite file or a PostgreSQL database")

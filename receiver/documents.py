@@ -23,8 +23,8 @@ def moment(milliseconds: int | None) -> str | None:
     return written.replace("+00:00", "Z")
 
 
-def task_document(task: Task, outputs: Sequence[Output], *, sandbox: bool) -> Document:
-    """Show one task as `GET /api/tasks/{id}` gives it."""
+def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, sandbox: bool) -> Document:
+    """Show one task as `GET /api/tasks/{id}` gives it. Its URLs are stored as they came, all else without secrets."""
     return {
         "id": task.id,
         "state": task.state.value,
@@ -36,7 +36,7 @@ def task_document(task: Task, outputs: Sequence[Output], *, sandbox: bool) -> Do
         "input": task.input,
         "validated": task.validated,
         "metadata": task.meta,
-        "outputs": [_output(output) for output in outputs],
+        "outputs": [_output(output, redactor) for output in outputs],
         "result": task.result,
         "error": {"code": task.error_code, "message": task.error_message} if task.error_code else None,
         "credits": {name: _amount(getattr(task, name)) for name in ("estimated", "reserved", "charged")},
@@ -60,9 +60,9 @@ def task_document(task: Task, outputs: Sequence[Output], *, sandbox: bool) -> Do
     }
 
 
-def _output(output: Output) -> Document:
+def _output(output: Output, redactor: Redactor) -> Document:
     return {
-        "url": output.url,
+        "url": redactor.url(output.url),
         "kind": output.kind,
         "expires_at": moment(output.expires_at),
         "stored": output.stored,

@@ -6,17 +6,48 @@ secrets that providers told once.
 
 import contextlib
 import os
+import re
 import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from pydantic import SecretStr
 
 from receiver.errors import ConfigError
-from receiver.settings import ProviderConfig, Settings
+from receiver.settings import VARIABLES, ProviderConfig, Settings
 
 FILES = {"secret_keys": "secret_keys", "api_tokens": "api_tokens"}
+GUESSABLE = 16
+"""Characters below which a secret that guards this service is said to be too short; it is taken all the same."""
+
+
+def known(settings: Settings) -> list[str]:
+    """List every secret that these settings hold: what must show nowhere."""
+    configs = () if settings.sandbox else settings.providers.values()
+    values: list[Any] = [*settings.secret_keys, *settings.api_tokens]
+    values += [getattr(config, name) for config in configs for name in type(config).model_fields]
+    found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    return [*found, *_passwords((settings.database_url or "").partition("://")[2])]
+
+
+def _passwords(database: str) -> list[str]:
+    """Find the password in a database's URL, as it stands there and as it is meant."""
+    before = re.match(r"[^:/@]*:([^@]*)@", database)
+    query = database[before.end() if before else 0 :].partition("?")[2]
+    passwords = [before[1] if before else "", *parse_qs(query).get("password", [])]
+    return [spelled for each in passwords if each for spelled in (each, unquote(each))]
+
+
+def guessable(settings: Settings) -> list[str]:
+    """Say in a sentence each which of the configured keys and tokens are so short that they can be guessed."""
+    return [
+        f"{VARIABLES[name]} has a value of under {GUESSABLE} characters, which can be guessed: whoever does may"
+        " order at your expense. Without this variable a good one is made"
+        for name in FILES
+        if any(len(value.get_secret_value()) < GUESSABLE for value in getattr(settings, name))
+    ]
 
 
 def with_secrets(settings: Settings) -> Settings:

@@ -3,14 +3,14 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
-from pydantic import SecretStr
 
 from receiver.errors import Fault, Invalid, StoreUnavailable
+from receiver.keys import known
 from receiver.links import Links
 from receiver.moves import Context
 from receiver.outbound import Outbound
@@ -18,7 +18,7 @@ from receiver.providers import connect
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
 from receiver.schedule import Schedule
-from receiver.settings import ProviderConfig, Settings
+from receiver.settings import Settings
 from receiver.store import Store, Unit
 from receiver.throttle import Throttle
 
@@ -66,11 +66,6 @@ class Background:
             log.error("background_work_failed", exc_info=error)
 
 
-def _secrets_of(configs: Iterable[ProviderConfig]) -> list[str]:
-    values = (getattr(config, name) for config in configs for name in type(config).model_fields)
-    return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-
-
 @dataclass(frozen=True)
 class Services:
     """Everything that is wired once and used everywhere. `clock` gives Unix milliseconds, `chance` 0 to 1."""
@@ -90,15 +85,13 @@ class Services:
     def open(cls, settings: Settings, *, clock: Callable[[], int] = clock) -> "Services":
         """Open the database and wire everything; raises `ConfigError` and `StoreUnavailable`."""
         keys = [key.get_secret_value() for key in settings.secret_keys]
-        tokens = [token.get_secret_value() for token in settings.api_tokens]
-        provider_keys = [] if settings.sandbox else _secrets_of(settings.providers.values())
         return cls(
             settings=settings,
             store=Store(settings.database),
             providers=connect(settings.providers),
             outbound=Outbound(settings.timeout, clock),
             links=Links(keys, settings.public_url),
-            redactor=Redactor([*keys, *tokens, *provider_keys]),
+            redactor=Redactor(known(settings)),
             clock=clock,
         )
 

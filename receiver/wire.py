@@ -70,7 +70,12 @@ def text(value: Any, limit: int = 2000) -> str | None:
     """Take a non-empty text or a number as clean text of at most `limit` characters; anything else is None."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return clean(str(value))[:limit].strip() or None
+    return cut(clean(str(value)).strip(), limit) or None
+
+
+def cut(value: str, limit: int) -> str:
+    """Cut a text to at most `limit` characters, and show that it was: `redaction` looks there for half a secret."""
+    return value if len(value) <= limit else f"{value[: limit - 1].rstrip()}…"
 
 
 def clean(value: str) -> str:

@@ -234,6 +234,8 @@ def test_secrets_are_there_and_show_in_no_spelling_of_the_settings() -> None:
     ("variable", "value"),
     [
         ("RECEIVER_DATABASE_URL", f"mysql://u:{SECRET}@db.example.com/x"),
+        ("DATABASE_URL", f"postgres://u:two@{SECRET}@db.example.com/x"),
+        ("DATABASE_URL", f"postgres://u:two@h:{SECRET}@db.example.com:5432/x"),
         ("DATABASE_URL", f"mysql://u:{SECRET}@db.example.com/x"),
         ("RECEIVER_PUBLIC_URL", f"https://u:{SECRET}@hooks.example.com"),
         ("RECEIVER_PUBLIC_URL", f"https://u:{SECRET}@exa\u2100mple.com"),

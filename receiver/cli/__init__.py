@@ -10,6 +10,7 @@ from typing import NoReturn
 from receiver import logs
 from receiver.cli import backup, care, operating, tasks
 from receiver.cli.frame import cli, say
+from receiver.cli.terminal import one_line
 from receiver.errors import ConfigError, Invalid, ReceiverError
 
 __all__ = ["backup", "care", "main", "operating", "tasks"]
@@ -25,9 +26,9 @@ def main() -> NoReturn:
         sys.exit(2)
     except Invalid as error:
         for fault in error.faults:
-            say(f"{'.'.join(map(str, fault.loc))}: {fault.msg}")
+            say(one_line(f"{'.'.join(map(str, fault.loc))}: {fault.msg}"))
         sys.exit(2)
     except ReceiverError as error:
-        say(str(error))
+        say(one_line(str(error)))
         sys.exit(1)
     sys.exit(0)

@@ -11,9 +11,11 @@ import typer
 from dotenv import dotenv_values
 from rich.console import Console, RenderableType
 
+from receiver import logs
 from receiver.cli.terminal import one_line
-from receiver.keys import with_secrets
+from receiver.keys import guessable, known, with_secrets
 from receiver.providers import CONFIG_TYPES
+from receiver.redaction import Redactor
 from receiver.services import Services
 from receiver.settings import Settings
 from receiver.store import schema
@@ -40,10 +42,17 @@ def read_settings(**changes: str) -> Settings:
 
 
 def load_settings(**changes: str) -> Settings:
-    """Read the settings; unknown variables are named."""
+    """Read the settings; unknown variables and guessable secrets are named."""
     settings = read_settings(**changes)
-    for sentence in settings.unknown:
+    for sentence in (*settings.unknown, *guessable(settings)):
         say(sentence)
+    return settings
+
+
+def guarded(settings: Settings) -> Settings:
+    """Return settings with all secrets set; from now on the log shows none of them."""
+    settings = with_secrets(settings)
+    logs.hide(Redactor(known(settings)).text)
     return settings
 
 
@@ -52,7 +61,7 @@ def run(work: Callable[[Services], Awaitable[T]]) -> T:
     settings = load_settings()
     require_database(settings.database)
     schema.require_current(settings.database)
-    settings = with_secrets(settings)
+    settings = guarded(settings)
 
     async def go() -> T:
         services = Services.open(settings)

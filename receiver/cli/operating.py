@@ -15,7 +15,7 @@ from receiver import logs, poller, server
 from receiver.app import create_app
 from receiver.balances import balance
 from receiver.cli import terminal
-from receiver.cli.frame import cli, give, load_settings, run, say
+from receiver.cli.frame import cli, give, guarded, load_settings, run, say
 from receiver.cli.tasks import AsJson
 from receiver.demo import submit_demo
 from receiver.errors import StoreUnavailable
@@ -40,7 +40,7 @@ def serve(
     logs.configure()
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
-    settings = with_secrets(settings.on_port(listening.getsockname()[1]))
+    settings = guarded(settings.on_port(listening.getsockname()[1]))
     prepare_data_dir(settings.data_dir)
     schema.migrate(settings.database)
     app = create_app(settings)

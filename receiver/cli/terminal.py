@@ -37,7 +37,12 @@ def task_table(tasks: Iterable[Document]) -> Table:
     table = Table(task_id, "state", "provider", "model", "created", "what", box=None, pad_edge=False)
     for task in tasks:
         table.add_row(
-            task["id"], state(task["state"]), task["provider"], Text(task["model"]), task["created_at"][:19], what(task)
+            task["id"],
+            state(task["state"]),
+            Text(task["provider"]),
+            Text(one_line(task["model"])),
+            task["created_at"][:19],
+            what(task),
         )
     return table
 

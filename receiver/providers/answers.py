@@ -137,7 +137,9 @@ def state_of(word: str | None, states: Mapping[str, State]) -> tuple[State | Non
     known = states.get(word.lower())
     if known is not None:
         return known, ()
-    return State.RUNNING, (f'The provider says "{word[:80]}", a state this service does not know; taken as running.',)
+    return State.RUNNING, (
+        f'The provider says "{wire.cut(word, 80)}", a state this service does not know; taken as running.',
+    )
 
 
 def failure(code: Any, reason: Any, word: str | None) -> Problem:
@@ -159,4 +161,4 @@ def glimpse(response: httpx.Response) -> str:
     shown = response.content[:4000].decode("utf-8", "replace")
     if "<" in shown:
         shown = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", shown, flags=re.DOTALL | re.IGNORECASE)
-    return wire.clean(" ".join(shown.split()))[:200] or "an empty body"
+    return wire.cut(wire.clean(" ".join(shown.split())), 200) or "an empty body"

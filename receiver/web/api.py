@@ -167,7 +167,7 @@ async def show(services: Services, task_id: str) -> Document:
     found = await services.store.read(lambda session: _task(session, task_id))
     if found is None:
         raise NotFound(f"There is no task {task_id[:60]}.")
-    return task_document(*found, sandbox=services.settings.sandbox)
+    return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
 
 
 async def show_all(services: Services, wanted: Filter) -> list[Document]:
@@ -178,7 +178,7 @@ async def show_all(services: Services, wanted: Filter) -> list[Document]:
         return rows, reading.outputs(session, [row.id for row in rows])
 
     rows, files = await services.store.read(query)
-    return [task_document(row, files[row.id], sandbox=services.settings.sandbox) for row in rows]
+    return [task_document(row, files[row.id], services.redactor, sandbox=services.settings.sandbox) for row in rows]
 
 
 def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:

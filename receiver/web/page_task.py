@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from receiver.adoption import is_unclear
 from receiver.moves import departed
+from receiver.redaction import Redactor
 from receiver.services import Services
 from receiver.settings import Settings
 from receiver.states import State, Via, may_move
@@ -88,14 +89,14 @@ def evidence(task: Task) -> list[str]:
     return sentences
 
 
-def files(settings: Settings, outputs: Sequence[Output]) -> list[File]:
+def files(settings: Settings, outputs: Sequence[Output], redactor: Redactor) -> list[File]:
     """Say how each produced file may be shown."""
     return [
         File(
-            output.url,
+            url := redactor.url(output.url),
             output.kind,
-            link=is_web_address(output.url),
-            player=output.kind if output.kind in PLAYED and _may_play(settings, output.url) else None,
+            link=is_web_address(url),
+            player=output.kind if output.kind in PLAYED and _may_play(settings, url) else None,
             expires_at=output.expires_at,
             stored=output.stored,
         )
