@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
-from receiver.endings import REPEATS_END, Ending, outcome_of, unconfirm, why_unclear
+from receiver.endings import REPEATS_END, Ending, outcome_of, repeats_are_over, unconfirm, why_unclear
 from receiver.errors import ProviderError, Unconfirmed
 from receiver.limits import reason_to_wait
 from receiver.messages import Event, Order, Problem
@@ -55,7 +55,7 @@ async def attempt(services: Services, claim: Claim) -> Tried:
         if last is None or last.ended_at is None:
             return await services.store.write(lambda tx: _crashed(tx, claim, services.context(task.provider)))
         first = await services.store.read(lambda session: reading.first_attempt(session, claim.task_id, last.key))
-        if first is not None and services.clock() >= first.departed_at + REPEATS_END:
+        if first is not None and repeats_are_over(first, services.clock()):
             return await services.store.write(lambda tx: _give_up(tx, claim, first, services.context(task.provider)))
     provider = services.providers.get(task.provider)
     if provider is None:

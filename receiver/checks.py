@@ -11,7 +11,7 @@ import httpx
 import structlog
 
 from receiver import confirmation
-from receiver.errors import Busy, Conflict, NotFound, NotSent, ProviderError, Unreadable
+from receiver.errors import Conflict, NotFound, NotSent, ProviderError, Unreadable
 from receiver.lifecycle import apply
 from receiver.messages import Event, Problem, Remote, Source
 from receiver.moves import Context, Row, departed, move, write
@@ -148,7 +148,7 @@ class _Asked:
         elif row["remote_id"] is None:
             write(tx, row, context, {"next_check_at": context.schedule.due(departed(row))})
         else:
-            asked = self.error.retry_after if isinstance(self.error, Busy) else None
+            asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
             later = context.schedule.next_try(context.now, departed(row), row["gaps"], context.chance, asked)
             write(tx, row, context, {"next_check_at": later, "gaps": row["gaps"] + 1})
 

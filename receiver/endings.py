@@ -15,6 +15,7 @@ from receiver.messages import Event, Problem, Source
 from receiver.moves import Context, Row, departed, move, notice, write
 from receiver.states import FINAL, State, Via
 from receiver.store import Transaction, journal, tasks
+from receiver.store.reading import AHEAD
 from receiver.store.tasks import Claim
 from receiver.tables import Attempt
 
@@ -37,6 +38,14 @@ def why_unclear(unclear: Attempt) -> str:
     if unclear.http_status is None:
         return "timeout"
     return "server_error" if unclear.http_status >= 500 else "broken_answer"
+
+
+def repeats_are_over(first: Attempt, now: int) -> bool:
+    """Tell whether an unclear try must not be repeated any more: its key may be forgotten.
+
+    A departure in the future tells of a clock that was set back, and of nothing else: it may have been long ago.
+    """
+    return not first.departed_at - AHEAD <= now < first.departed_at + REPEATS_END
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +121,9 @@ class Ending:
 
     def _later(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
         """Put the next try off. Only a try that provably was not taken goes back to the queue."""
-        asked = error.retry_after if isinstance(error, Busy) else None
         queued = row["state"] == State.QUEUED or (self.repeats is None and not isinstance(error, Unconfirmed))
         since = row["created_at"] if queued else row["submitted_at"]
-        later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, asked)
+        later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, error.retry_after)
         values = {"next_check_at": later, "gaps": row["gaps"] + 1}
         if not queued:
             first = self.repeats.departed_at if self.repeats else row["submitted_at"]

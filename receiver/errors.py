@@ -65,13 +65,19 @@ class StoreUnavailable(ReceiverError):
 
 
 class ProviderError(ReceiverError):
-    """A request to a provider that did not bring what it should: a code and words fit for the task's page."""
+    """A request to a provider that did not bring what it should: a code and words fit for the task's page.
 
-    def __init__(self, code: str, message: str, *, http_status: int | None = None) -> None:
+    `retry_after` is for how many seconds the provider wants to be left alone, where it says so.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, http_status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.http_status = http_status
+        self.retry_after = retry_after
 
 
 class Refused(ProviderError):
@@ -89,10 +95,6 @@ class NotSent(ProviderError):
 class Busy(ProviderError):
     """The provider received the request and turned it away for now (429)."""
 
-    def __init__(self, code: str, message: str, *, retry_after: float | None, http_status: int | None = None) -> None:
-        super().__init__(code, message, http_status=http_status)
-        self.retry_after = retry_after
-
 
 class Unconfirmed(ProviderError):
     """The request may have been received, and no usable answer to it is known.
@@ -100,6 +102,14 @@ class Unconfirmed(ProviderError):
     `code` is ours (`timeout`, `broken_answer`, `server_error`, `crashed`); `told` is the provider's, where it gave one.
     """
 
-    def __init__(self, code: str, message: str, *, http_status: int | None = None, told: str | None = None) -> None:
-        super().__init__(code, message, http_status=http_status)
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+        told: str | None = None,
+    ) -> None:
+        super().__init__(code, message, http_status=http_status, retry_after=retry_after)
         self.told = told

@@ -43,7 +43,7 @@ def _too_much_spent(tx: Transaction, task: Row, most: float | None, now: int) ->
     """Count what today (UTC) cost: charged, else reserved, else estimated."""
     if most is None:
         return None
-    spent = spending.spent_since(tx, task["provider"], now - now % spending.DAY)
+    spent = spending.spent_on(tx, task["provider"], now - now % spending.DAY)
     if spent + (task["estimated"] or 0) <= most:
         return None
     name = _variable(task["provider"], "MAX_CREDITS_PER_DAY")
@@ -54,7 +54,7 @@ def _too_fast(tx: Transaction, account: str, rate: Rate | None, now: int) -> Wai
     if rate is None:
         return None
     window = round(rate.seconds * 1000)
-    oldest = spending.departure_before(tx, account, now - window, rate.number)
+    oldest = spending.departure_before(tx, account, now - window, now, rate.number)
     if oldest is None:
         return None
     words = f"Waits: {account} takes {rate.number} orders in {rate.seconds:g} s."

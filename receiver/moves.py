@@ -12,6 +12,7 @@ from receiver.messages import Problem
 from receiver.schedule import Schedule
 from receiver.states import SETTLED, State, Via, may_move
 from receiver.store import Transaction, journal, tasks
+from receiver.store.reading import AHEAD
 from receiver.tables import as_json
 
 MAX_NOTICES = 20
@@ -69,11 +70,22 @@ def move(
 def write(tx: Transaction, task: Row, context: Context, values: dict[str, Any]) -> bool:
     """Change a task's row if it is still in the state it was read in. No secret of ours gets into what is shown."""
     shown = {name: context.redact(value) for name, value in values.items() if name in THEIR_WORDS and value}
-    values = values | shown | {"updated_at": context.now}
+    values = _plan_of_today(task, context.now) | values | shown | {"updated_at": context.now}
     if not tasks.change(tx, task["id"], task["state"], values):
         return False
     task.update(values)
     return True
+
+
+def _plan_of_today(task: Row, now: int) -> dict[str, Any]:
+    """Return the change that counts a task's pause from now, if it was planned by a clock that was set back since.
+
+    The poller looks for such tasks by when they were written, and this write would hide one.
+    """
+    planned, written = task["next_check_at"], task["updated_at"]
+    if planned is None or written <= now + AHEAD or planned <= now:
+        return {}
+    return {"next_check_at": now + planned - written}
 
 
 def _without_passing(notices: str) -> dict[str, Any]:

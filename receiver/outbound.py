@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+import httpcore
 import httpx
 
+from receiver.connecting import Network
 from receiver.errors import NotSent, ProviderError, Unconfirmed
 from receiver.providers.base import Flow
 
@@ -38,10 +40,19 @@ _FAILURES = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 class Outbound:
     """HTTP clients for every provider account."""
 
-    def __init__(self, timeout: float, clock: Callable[[], int]) -> None:
-        """Take the total seconds for one request, and the clock in Unix milliseconds."""
+    def __init__(
+        self,
+        timeout: float,
+        clock: Callable[[], int],
+        network: Network | None = None,
+        trusted: ssl.SSLContext | None = None,
+    ) -> None:
+        """Take the total seconds for one request and the clock in Unix milliseconds; how to connect and whose
+        certificates to trust only where that is not the usual."""
         self._timeout = timeout
         self._clock = clock
+        self._network = network or Network()
+        self._trusted = trusted
         self._clients: dict[tuple[str, bool], httpx.AsyncClient] = {}
 
     async def run(self, account: str, flow: Flow[T], *, answered: Answered, before_paid: BeforePaid | None = None) -> T:
@@ -80,10 +91,9 @@ class Outbound:
                 headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
                 # Connecting and the TLS handshake have half each: httpx closes what it gives up by itself.
                 timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout / 2)),
-                limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=5 if keep_alive else 0),
+                transport=_Transport(self._network, self._trusted or _trusted(), keep=5 if keep_alive else 0),
                 follow_redirects=False,
                 trust_env=False,
-                verify=_trusted(),
             )
         return client
 
@@ -129,6 +139,20 @@ class Outbound:
             content=body,
             request=request,
             extensions={"received_at": self._clock()},
+        )
+
+
+class _Transport(httpx.AsyncHTTPTransport):
+    """httpx's transport with our way to connect, for which httpx itself has no argument."""
+
+    def __init__(self, network: Network, trusted: ssl.SSLContext, *, keep: int) -> None:
+        super().__init__(verify=trusted, trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=trusted,
+            max_connections=CONNECTIONS,
+            max_keepalive_connections=keep,
+            keepalive_expiry=5.0,
+            network_backend=network,
         )
 
 

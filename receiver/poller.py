@@ -24,6 +24,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks for due tasks."""
 BEAT_EVERY = 10.0
 """Seconds between two signs of life, whatever there is to do."""
+MEND_EVERY = 60
+"""Looks between two searches for plans of a clock that was set back, where it was not seen to be."""
 COUNTED = ("submitted", "checked", "settled", "expired", "failed")
 UNUSABLE = frozenset({"not_sent", "busy", "unconfirmed"})
 """Ends of a try that count as failed: a refusal is an answer."""
@@ -34,6 +36,7 @@ Report = Counter[str]
 async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None:
     """Look at everything that is due now, counting into `report`; after `stop`, only what was begun is finished."""
     await beat(services)
+    await mend_plans(services)
     accounts = await services.store.read(lambda session: reading.due_accounts(session, services.clock()))
     await asyncio.gather(*(sweep_account(services, account, report, stop) for account in accounts))
 
@@ -57,6 +60,8 @@ async def sweep_account(services: Services, account: str, report: Report, stop: 
 
 async def _claim(services: Services, account: str, due: int) -> Claim | None:
     until = services.lease_end()
+    # Where the clock was set back since the sweep began, what was looked at would be due again at once.
+    due = min(due, services.clock())
     claims = await services.store.write(lambda tx: tasks.claim_due(tx, account, due, until, 1))
     return claims[0] if claims else None
 
@@ -82,6 +87,14 @@ async def _look(services: Services, claim: Claim, report: Report) -> None:
         report["expired"] += state is State.EXPIRED
 
 
+async def mend_plans(services: Services) -> None:
+    """Let nothing wait for a time that only a clock has seen which was set back since."""
+    now = services.clock()
+    if await services.store.read(lambda session: reading.plans_of_tomorrow(session, now)):
+        number = await services.store.write(lambda tx: tasks.replan(tx, now))
+        log.warning("clock_was_set_back", tasks_planned_again=number)
+
+
 async def recover(services: Services) -> int:
     """Resolve every submission whose process died; returns how many there were. Runs before the service is ready."""
     now, until = services.clock(), services.lease_end()
@@ -100,6 +113,8 @@ class Poller:
         self._stop = asyncio.Event()
         self._sweeping: dict[str, asyncio.Task[None]] = {}
         self._next_beat = 0.0
+        self._looks = 0
+        self._last_look = 0
 
     async def run(self) -> None:
         """Start a sweep of every account that has due tasks and is not being swept, again and again."""
@@ -123,6 +138,9 @@ class Poller:
 
     async def _start_sweeps(self) -> None:
         now = self._services.clock()
+        if now < self._last_look or self._looks % MEND_EVERY == 0:
+            await mend_plans(self._services)
+        self._looks, self._last_look = self._looks + 1, now
         for account in await self._services.store.read(lambda session: reading.due_accounts(session, now)):
             running = self._sweeping.get(account)
             if running is None or running.done():

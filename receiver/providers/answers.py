@@ -51,7 +51,8 @@ def http_error(response: httpx.Response, problem: Problem) -> ProviderError:
     if response.is_redirect:
         words = "redirected, which is not followed; check the base URL"
         return Unconfirmed("broken_answer", f"HTTP {status}: {words}", http_status=status)
-    return Unconfirmed("server_error", f"HTTP {status}: {problem.message}", http_status=status, told=problem.code)
+    words = f"HTTP {status}: {problem.message}"
+    return Unconfirmed("server_error", words, http_status=status, retry_after=retry_after(response), told=problem.code)
 
 
 def refuse_envelope(response: httpx.Response, body: Mapping[str, Any], refusals: frozenset[int] = frozenset()) -> None:

@@ -56,7 +56,7 @@ def counts(session: Session) -> Counts:
     spent = select(Task.provider, *sums).group_by(col(Task.provider))
     return Counts(
         tasks=by_state(session),
-        settle_seconds=sorted((end - start) / 1000 for start, end in session.exec(settled) if end is not None),
+        settle_seconds=sorted(max(end - start, 0) / 1000 for start, end in session.exec(settled) if end is not None),
         settled_by={str(row[0]): row[1] for row in session.exec(by_whom)},
         credits={row[0]: Credits(*row[1:]) for row in session.execute(spent)},
     )

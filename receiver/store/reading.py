@@ -10,12 +10,16 @@ from typing import TypeVar
 
 from sqlalchemy import JSON, ColumnElement, Text, case, cast, literal, or_
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from receiver.states import State
 from receiver.tables import Attempt, Check, Delivery, History, Output, Task
 from receiver.wire import clean
 
 T = TypeVar("T", Attempt, Check, Delivery)
+
+AHEAD = 60_000
+"""Milliseconds by which the clock of another process may be ahead of ours."""
 
 
 def task(session: Session, task_id: str) -> Task | None:
@@ -52,6 +56,22 @@ def first_attempt(session: Session, task_id: str, key: str) -> Attempt | None:
 def due_accounts(session: Session, now: int) -> list[str]:
     """Name the provider accounts that have tasks to look at."""
     return list(session.exec(select(Task.provider).where(col(Task.next_check_at) <= now).distinct()))
+
+
+def plans_of_tomorrow(session: Session, now: int) -> bool:
+    """Tell whether there are plans that were made at a time which is yet to come: by a clock that was set back since.
+
+    It looks at all tasks that are under way, so it is not for every look.
+    """
+    return session.exec(select_plans_of_tomorrow(now)).first() is not None
+
+
+def select_plans_of_tomorrow(now: int) -> SelectOfScalar[str]:
+    """Write the query of `plans_of_tomorrow`, whose use of the index is watched over."""
+    planned = col(Task.next_check_at) > now
+    accounts = select(Task.provider).where(planned).distinct()  # for the index, which begins with the account
+    query = select(Task.id).where(col(Task.provider).in_(accounts), planned, Task.updated_at > now + AHEAD)
+    return query.limit(1)
 
 
 def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:

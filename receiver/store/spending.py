@@ -28,7 +28,9 @@ _BOUGHT = and_(
     TASK.c.state != State.QUEUED.value,
     not_(func.coalesce(_REFUSED, False)),
 )
-_SPENT = select(func.sum(COST).label("credits")).where(TASK.c.provider == _ACCOUNT, _BOUGHT)
+_SPENT = select(func.sum(COST).label("credits")).where(
+    TASK.c.provider == _ACCOUNT, _BOUGHT, TASK.c.submitted_at < bindparam("until")
+)
 _DAY = (TASK.c.submitted_at - TASK.c.submitted_at % literal_column(str(DAY))).label("day")
 _PER_DAY = (
     select(TASK.c.provider, _DAY, func.sum(COST), func.count())
@@ -39,7 +41,11 @@ _PER_DAY = (
 _DEPARTED = (
     select(ATTEMPT.c.departed_at)
     .join_from(ATTEMPT, TASK, ATTEMPT.c.task_id == TASK.c.id)
-    .where(TASK.c.provider == _ACCOUNT, ATTEMPT.c.departed_at > bindparam("since"))
+    .where(
+        TASK.c.provider == _ACCOUNT,
+        ATTEMPT.c.departed_at > bindparam("since"),
+        ATTEMPT.c.departed_at <= bindparam("until"),
+    )
     .order_by(ATTEMPT.c.departed_at.desc())
     .limit(1)
     .offset(bindparam("others"))
@@ -58,9 +64,12 @@ def running(tx: Transaction, account: str) -> int:
     return int(row["number"]) if row else 0
 
 
-def spent_since(tx: Transaction, account: str, since: int) -> float:
-    """Sum the credits of the tasks that were sent since a time; refused ones cost nothing."""
-    row = tx.one(_SPENT, account=account, since=since)
+def spent_on(tx: Transaction, account: str, day: int) -> float:
+    """Sum the credits of the tasks that were sent on a day, named by its beginning; refused ones cost nothing.
+
+    What is dated later was sent while the clock was wrong, and may be so for longer than anybody can wait.
+    """
+    row = tx.one(_SPENT, account=account, since=day, until=day + DAY)
     return float(row["credits"] or 0.0) if row else 0.0
 
 
@@ -80,7 +89,7 @@ def per_day(session: Session, since: int) -> list[Spent]:
     return [Spent(str(row[0]), int(row[1]), float(row[2]), int(row[3])) for row in rows]
 
 
-def departure_before(tx: Transaction, account: str, since: int, number: int) -> int | None:
-    """Return when the `number`-th latest request left, if that was after `since`."""
-    row = tx.one(_DEPARTED, account=account, since=since, others=number - 1)
+def departure_before(tx: Transaction, account: str, since: int, now: int, number: int) -> int | None:
+    """Return when the `number`-th latest request up to now left, if that was after `since`."""
+    row = tx.one(_DEPARTED, account=account, since=since, until=now, others=number - 1)
     return int(row["departed_at"]) if row else None

@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, BindParameter, bindparam, insert, or_, select
 from sqlmodel import SQLModel
 
 from receiver.states import State
+from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
@@ -57,6 +58,11 @@ _CLAIM_CRASHED = (
     .where(TASK.c.state == State.SUBMITTING.value, TASK.c.leased_until.is_not(None), _FREE)
     .values(_LEASE)
     .returning(*_TAKEN)
+)
+_REPLAN = (
+    update(TASK)
+    .where(TASK.c.next_check_at > bindparam("now"), TASK.c.updated_at > bindparam("now") + AHEAD)
+    .values(next_check_at=bindparam("now") + TASK.c.next_check_at - TASK.c.updated_at, updated_at=bindparam("now"))
 )
 
 
@@ -115,6 +121,11 @@ def claim_due(tx: Transaction, provider: str, now: int, until: int, most: int) -
     """Take leases on at most so many of a provider account's due tasks, the longest due first."""
     rows = tx.all(_CLAIM_DUE, account=provider, now=now, until=until, most=most)
     return [Claim(row["id"], row["claim"]) for row in rows]
+
+
+def replan(tx: Transaction, now: int) -> int:
+    """Count plans that were made at a time yet to come from now: each keeps its whole pause. Returns how many."""
+    return tx.run(_REPLAN, now=now)
 
 
 def claim_crashed(tx: Transaction, now: int, until: int) -> list[Claim]:

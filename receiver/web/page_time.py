@@ -12,7 +12,8 @@ DAY = 24 * HOUR
 
 
 def span(milliseconds: int) -> str:
-    """Say how long something lasts, in its two largest units."""
+    """Say how long something lasts, in its two largest units; what ends before it began lasts 0 s."""
+    milliseconds = max(milliseconds, 0)
     if milliseconds < MINUTE:
         return f"{milliseconds // SECOND} s"
     for unit, name, smaller, smaller_name in ((DAY, "d", HOUR, "h"), (HOUR, "h", MINUTE, "min")):

@@ -232,10 +232,11 @@ class Provider:
         if request.kind == "create":
             self._ids[request.account] += 1
             return says(family.accepted(f"{request.account}-{self._ids[request.account]}"))
-        return says(family.waiting(_asked_about(request)))
+        return says(family.waiting(asked_about(request)))
 
 
-def _asked_about(request: Received) -> str:
+def asked_about(request: Received) -> str:
+    """The remote id that a status request is about."""
     named = request.query.get("taskId")
     return named[0] if named else request.path.rpartition("/")[2]
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from receiver.store import Store, tasks
+from receiver.store import Store, reading, spending, tasks
+from receiver.store.reading import AHEAD
 from receiver.store.tasks import SKEW, Claim
 
-from .rig import NOW, add_tasks, look, task_row, url_of
+from .rig import NOW, add_tasks, look, outside, task_row, url_of
 
 pytestmark = pytest.mark.anyio
 
@@ -87,3 +88,72 @@ async def test_a_change_is_made_only_in_the_state_it_was_decided_in(store: Store
     assert await store.write(lambda tx: tasks.change(tx, "tsk_1", "queued", change)) is True
     assert await store.write(lambda tx: tasks.change(tx, "tsk_1", "queued", change)) is False
     assert look(file, "SELECT state, updated_at FROM task") == [("cancelled", NOW + 1)]
+
+
+# --- a clock that was set back
+
+
+HOUR = 3_600_000
+
+
+async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(store: Store, file: Path) -> None:
+    rows = [
+        task_row("tsk_ahead", next_check_at=NOW + HOUR + 7000, updated_at=NOW + HOUR),
+        task_row("tsk_due_there", next_check_at=NOW + HOUR - 7000, updated_at=NOW + HOUR),
+        task_row("tsk_today", next_check_at=NOW + HOUR, updated_at=NOW),
+        task_row("tsk_of_a_neighbour", next_check_at=NOW + HOUR, updated_at=NOW + AHEAD),
+        task_row("tsk_due", next_check_at=NOW, updated_at=NOW + HOUR),
+        task_row("tsk_settled", updated_at=NOW + HOUR),
+    ]
+    await store.write(add_tasks(*rows))
+    assert await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
+    assert await store.write(lambda tx: tasks.replan(tx, NOW)) == 2
+    assert not await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
+    planned = dict(look(file, "SELECT id, next_check_at FROM task"))
+    assert planned == {
+        "tsk_ahead": NOW + 7000,
+        "tsk_due_there": NOW - 7000,
+        "tsk_today": NOW + HOUR,
+        "tsk_of_a_neighbour": NOW + HOUR,
+        "tsk_due": NOW,
+        "tsk_settled": None,
+    }
+
+
+async def test_the_search_for_such_plans_reads_no_task_that_is_settled(store: Store, file: Path) -> None:
+    """A database may hold a million of those."""
+    query = reading.select_plans_of_tomorrow(NOW).compile(compile_kwargs={"literal_binds": True})
+    with outside(file) as connection:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
+    assert "SEARCH task USING INDEX task_due (provider=? AND next_check_at>?)" in plan
+    assert "SCAN task USING COVERING INDEX task_due" in plan
+
+
+async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -> None:
+    """Nor do the credits that they cost: the clock was ahead, and may have been so by years."""
+    await store.write(
+        add_tasks(
+            task_row("tsk_1", state="submitted", submitted_at=NOW - 1000, charged=5.0),
+            task_row("tsk_2", state="submitted", submitted_at=NOW + 3 * spending.DAY, charged=7.0),
+        )
+    )
+    today = NOW - NOW % spending.DAY
+    assert await store.write(lambda tx: spending.spent_on(tx, "revid", today)) == 5
+    assert await store.write(lambda tx: spending.spent_on(tx, "revid", today + 3 * spending.DAY)) == 7
+
+
+async def test_a_rate_counts_what_left_up_to_now(store: Store, file: Path) -> None:
+    await store.write(add_tasks(task_row("tsk_1")))
+    with outside(file) as connection:
+        connection.execute("INSERT INTO history VALUES (1, 'tsk_1', 0, 'attempt', '{}')")
+        for number, at in enumerate((NOW - 9000, NOW - 3000, NOW, NOW + HOUR)):
+            connection.execute(
+                "INSERT INTO attempt (history_id, task_id, number, key, method, url, body, departed_at)"
+                " VALUES (1, 'tsk_1', ?, 'k', 'POST', 'u', '', ?)",
+                (number, at),
+            )
+
+    async def before(number: int) -> int | None:
+        return await store.write(lambda tx: spending.departure_before(tx, "revid", NOW - 5000, NOW, number))
+
+    assert [await before(number) for number in (1, 2, 3)] == [NOW, NOW - 3000, None]
