@@ -15,7 +15,7 @@ from sqlmodel import Session
 
 from receiver.addresses import check_database_url
 from receiver.errors import ConfigError, StoreUnavailable
-from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, tasks
+from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
 from receiver.store.door import PATIENCE
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
@@ -200,3 +200,15 @@ async def test_pollers_of_several_processes_never_take_the_same_task(store: Stor
     for other in others:
         await other.close()
     assert sorted(task_id for ids in taken for task_id in ids) == [f"tsk_{n:03}" for n in range(60)]
+
+
+async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(store: Store) -> None:
+    hour = 3_600_000
+    await store.write(add_tasks(task_row("tsk_1", next_check_at=NOW + hour + 7000, updated_at=NOW + hour)))
+    assert await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
+    assert await store.write(lambda tx: tasks.replan(tx, NOW)) == 1
+    task = await store.read(lambda session: reading.task(session, "tsk_1"))
+    assert task is not None
+    assert (task.next_check_at, task.updated_at) == (NOW + 7000, NOW)
+    assert await store.write(lambda tx: spending.spent_on(tx, "revid", NOW - NOW % spending.DAY)) == 0
+    assert await store.write(lambda tx: spending.departure_before(tx, "revid", NOW - 1, NOW, 1)) is None

@@ -31,6 +31,8 @@ class Process:
     log: Path
     ready: str
     """The pattern on standard error that says that it serves."""
+    within: tuple[str, ...] = ()
+    """A command that runs it, such as one that gives it a world of its own."""
     running: "subprocess.Popen[str] | None" = field(default=None)
 
     _told: int = 0
@@ -47,7 +49,7 @@ class Process:
         with self.log.open("a") as log:
             self._told = self.log.stat().st_size
             self.running = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", "receiver", *self.arguments],
+                [*self.within, sys.executable, "-m", "receiver", *self.arguments],
                 env={**environ, **self.environ},
                 cwd=self.log.parent,
                 stdout=subprocess.DEVNULL,
