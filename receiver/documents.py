@@ -7,10 +7,14 @@ from typing import Any
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
 from receiver.states import SETTLED
+from receiver.store.reading import BODY_BYTES, Beginning
 from receiver.tables import Attempt, Check, Delivery, History, Output, Task
 
 SHOWN_BYTES = 65_536
 """Bytes of a body that are shown; more is cut, and said so."""
+
+HALF_SECRET = BODY_BYTES - SHOWN_BYTES
+"""Bytes at the end of a body that was cut; no secret is longer."""
 
 Document = dict[str, Any]
 
@@ -104,10 +108,12 @@ def _answered(told: Attempt | Check, redactor: Redactor) -> Document:
 
 
 def _body(name: str, body: bytes, redactor: Redactor) -> Document:
-    # Redacted before it is cut, so that the cut cannot leave the half of a token standing.
+    # Redacted before it is cut, so that the cut cannot leave the half of a token standing; where it was cut when it
+    # was read, its end is not shown.
     shown = redactor.text(body.decode("utf-8", "replace"))
-    written = shown.encode()
-    if len(written) <= SHOWN_BYTES:
+    cut = isinstance(body, Beginning)
+    written = shown.encode()[: -HALF_SECRET if cut else None]
+    if len(written) <= SHOWN_BYTES and not cut:
         return {name: shown}
     return {name: written[:SHOWN_BYTES].decode("utf-8", "ignore"), "truncated": True}
 

@@ -1,28 +1,31 @@
-"""Runs the application under uvicorn: the listening socket, deadlines for slow senders, a stop within ten seconds."""
+"""Runs the application under uvicorn: the listening socket, room for its connections, a stop within ten seconds."""
 
 import asyncio
 import gc
 import ipaddress
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-import h11
 import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from receiver.connections import OWN_FILES, Crowd, Punctual
 from receiver.errors import ConfigError
 from receiver.settings import Settings
 from receiver.web.headers import HEADERS
 
-HEADER_SECONDS = 10.0
-"""A connection that has not sent its whole request head by then is closed. `web.bodies` has the body's deadline."""
 CLOSE_SECONDS = 2
 """How long a stop waits for requests that are being answered."""
 BACKLOG = 2048
+AT_ONCE = 64
+"""Connections that are taken in one go. asyncio takes as many as its backlog before it looks at any of them, and where
+files run out it goes on trying, and logging, for the rest."""
 _STOPPED = Response(
     '{"type":"about:blank","title":"Service Unavailable","status":503,'
     '"detail":"The service stops. What this request began may have been done: look before you send it again."}',
@@ -58,13 +61,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; `started` is called when the first request can be answered."""
+    http: Any = partial(Punctual, Crowd(_most_connections()))  # uvicorn only ever calls it
     proxies = [text for network in settings.trusted_proxies for text in _as_seen(network)]
     config = uvicorn.Config(
         Unambiguous(Stoppable(app)),
-        http=PunctualProtocol,
+        http=http,
         ws="none",
         lifespan="on",
-        backlog=BACKLOG,
+        backlog=AT_ONCE,
         log_config=None,
         access_log=False,  # it would print callback tokens
         server_header=False,
@@ -89,6 +93,12 @@ def _as_seen(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str
     return [str(network), f"::ffff:{network.network_address}/{96 + network.prefixlen}"]
 
 
+def _most_connections() -> int:
+    """Return how many connections the limit of open files leaves room for."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(files - OWN_FILES - AT_ONCE, AT_ONCE // 2)
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
         super().__init__(config)
@@ -97,6 +107,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            for listening in sockets or ():
+                listening.listen(BACKLOG)  # asyncio has shortened the queue to its own backlog
             # What was loaded stays: looking through it for garbage again and again would cost every hundredth answer.
             gc.collect()
             gc.freeze()
@@ -150,48 +162,3 @@ class Stoppable:
                 raise
             if not begun:
                 await _STOPPED(scope, receive, send)
-
-
-class PunctualProtocol(H11Protocol):
-    """uvicorn's HTTP with a deadline for the request's head: uvicorn itself waits for ever."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._unwatch()
-        elif self._deadline is None:
-            self._watch()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, also in the middle of a body, when somebody may be at work on the answer already."""
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn says that there always is one
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True  # or what he says later would be a fault of ours
-            cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unwatch()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
-
-    def _unwatch(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_slow(self) -> None:
-        self._deadline = None
-        if not self.transport.is_closing():
-            self.transport.close()

@@ -6,9 +6,11 @@ Every provider file, the inbox and our own API read through here. Nothing in thi
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, NoReturn
 
 from receiver.errors import Unreadable
@@ -16,6 +18,10 @@ from receiver.messages import Output
 
 MAX_DEPTH = 100
 """Levels of nesting; real messages have under ten, and the interpreter's own limit is near 1,000."""
+MAX_VALUES = 50_000
+"""Commas and opening brackets outside of texts; real messages have under a thousand, and each costs time and memory."""
+MAX_OUTPUTS = 100
+"""Files taken of one result; real ones have under twenty."""
 MAX_DIGITS = 400
 """Digits of one integer; the interpreter refuses above 4,300 and slows down long before."""
 MAX_URL = 8192
@@ -26,14 +32,15 @@ MAX_CREDITS = 1e12
 
 
 def read_json(data: bytes | str) -> Any:
-    """Read one JSON text: UTF-8 (a byte-order mark is allowed), finite numbers, bounded depth and digits.
+    """Read one JSON text: UTF-8 (a byte-order mark is allowed), finite numbers, bounded depth, values and digits.
 
     Of duplicate keys the last wins. Raises `Unreadable` for everything else.
     """
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
-        if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_depth(text)
+        opened = text.count("[") + text.count("{")
+        if opened > MAX_DEPTH or opened + text.count(",") > MAX_VALUES:
+            _check_shape(text)
         return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not JSON: {error}") from error
@@ -70,7 +77,8 @@ def text(value: Any, limit: int = 2000) -> str | None:
     """Take a non-empty text or a number as clean text of at most `limit` characters; anything else is None."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return cut(clean(str(value)).strip(), limit) or None
+    # Cut first: cleaning takes time, and what a stranger sends is as long as he likes.
+    return clean(cut(str(value).strip(), limit)).strip() or None
 
 
 def cut(value: str, limit: int) -> str:
@@ -89,8 +97,8 @@ def identifier(value: Any) -> str | None:
     """Take a provider's id as text: texts and whole numbers of any size, but nothing empty or over-long."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    found = clean(str(value)).strip()
-    return found if 0 < len(found) <= MAX_IDENTIFIER else None
+    found = str(value).strip()
+    return clean(found) if 0 < len(found) <= MAX_IDENTIFIER else None
 
 
 def first(source: Mapping[str, Any], *keys: str) -> Any:
@@ -162,11 +170,10 @@ def credit(value: Any) -> float | None:
 
 
 def outputs(urls: Iterable[Any]) -> tuple[Output, ...]:
-    """Take every distinct non-empty text as the URL of a produced file, in order."""
-    found = dict.fromkeys(
-        cleaned for url in urls if isinstance(url, str) and 0 < len(cleaned := clean(url).strip()) <= MAX_URL
-    )
-    return tuple(Output(url, _kind(url)) for url in found)
+    """Take every distinct non-empty text as the URL of a produced file, in order, up to `MAX_OUTPUTS`."""
+    texts = (url.strip() for url in urls if isinstance(url, str))
+    usable = dict.fromkeys(text for text in texts if 0 < len(text) <= MAX_URL)
+    return tuple(Output(url, _kind(url)) for url in map(clean, islice(usable, MAX_OUTPUTS)))
 
 
 def strings(value: Any) -> list[Any]:
@@ -211,21 +218,22 @@ def _plausible(milliseconds: float) -> int | None:
     return int(milliseconds) if 1 <= milliseconds < MILLISECONDS_FROM * 1000 else None
 
 
-def _check_depth(text: str) -> None:
+_BRACKETS = re.compile(r"[\[{\]}]")
+
+
+def _check_shape(text: str) -> None:
+    """Refuse too much depth or too many values before anything is made of them; exact for what the decoder accepts."""
+    bare = text.replace("\\\\", "").replace('\\"', "")  # what is left of a text's escapes holds no quote
+    if bare.count('"') > 4 * MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
+    outside = "".join(bare.split('"')[::2])
+    if sum(map(outside.count, ",[{]}")) > 2 * MAX_VALUES or sum(map(outside.count, ",[{")) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
     depth = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            quoted = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        elif character in "]}":
-            depth -= 1
+    for bracket in _BRACKETS.findall(outside):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _integer(digits: str) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.connections import HEADER_SECONDS
 from receiver.links import Links
-from receiver.server import HEADER_SECONDS
 from receiver.store.engine import sqlite_module
 from tests.cli.rig import QUICK, Home, Served, serving, wait_for
 

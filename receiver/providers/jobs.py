@@ -3,6 +3,7 @@
 Their results are JSON inside JSON (`resultJson`). Only the provider files call this; it knows none of them.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,10 @@ from receiver.errors import Unreadable
 from receiver.messages import Event
 from receiver.providers.answers import failure, state_of
 from receiver.states import State
+
+MAX_RESULT = 262_144
+"""Characters of a result that is not files; every list of tasks shows it."""
+TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters, so it was not taken."
 
 
 def record_id(body: Mapping[str, Any]) -> str | None:
@@ -57,5 +62,7 @@ def read_result(value: Any) -> tuple[list[Any], Any, tuple[str, ...]]:
     if isinstance(result, list):
         return result, None, ()
     found = wire.mapping(result)
+    made = found.get("resultObject")
+    large = made is not None and len(json.dumps(made)) > MAX_RESULT
     # resultUrls alone: resultWaterMarkUrls and originUrls are not the result.
-    return wire.strings(found.get("resultUrls")), found.get("resultObject"), ()
+    return wire.strings(found.get("resultUrls")), None if large else made, (TOO_LARGE,) if large else ()

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sqlalchemy import JSON, ColumnElement, Text, case, cast, literal, or_
+from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
+from sqlalchemy.orm import defer
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -20,6 +22,17 @@ T = TypeVar("T", Attempt, Check, Delivery)
 
 AHEAD = 60_000
 """Milliseconds by which the clock of another process may be ahead of ours."""
+BODY_BYTES = 66_560
+"""Bytes read of each body of a history: what is shown of it, and some more, since a cut may halve a secret."""
+ALL_BODIES = 2 * 1024 * 1024
+"""Bytes read of all bodies of a history together: strangers may have sent a hundred of the largest."""
+LEAST_BYTES = 4096
+
+
+class Beginning(bytes):
+    """The beginning of a body; more of it is stored."""
+
+    __slots__ = ()
 
 
 def task(session: Session, task_id: str) -> Task | None:
@@ -75,18 +88,36 @@ def select_plans_of_tomorrow(now: int) -> SelectOfScalar[str]:
 
 
 def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:
-    """Read what happened to a task, each row with the attempt, delivery or check that it tells of."""
+    """Read what happened to a task, each row with the attempt, delivery or check that it tells of.
+
+    Of large bodies only a `Beginning` is read: the more there are, the less of each.
+    """
     rows = session.exec(select(History).where(History.task_id == task_id).order_by(col(History.id))).all()
+    most = max(min(BODY_BYTES, ALL_BODIES // max(len(rows), 1)), LEAST_BYTES)
     told: dict[str, Mapping[int | None, Attempt | Check | Delivery]] = {
-        "attempt": _of(session, Attempt, task_id),
-        "delivery": _of(session, Delivery, task_id),
-        "check": _of(session, Check, task_id),
+        "attempt": _of(session, Attempt, task_id, most),
+        "delivery": _of(session, Delivery, task_id, most),
+        "check": _of(session, Check, task_id, most),
     }
     return [(row, told.get(row.kind, {}).get(row.id)) for row in rows]
 
 
-def _of(session: Session, table: type[T], task_id: str) -> dict[int | None, T]:
-    return {row.history_id: row for row in session.exec(select(table).where(table.task_id == task_id))}
+def _of(session: Session, table: type[T], task_id: str, most: int) -> dict[int | None, T]:
+    bodies = [column for column in inspect(table).columns if isinstance(column.type, LargeBinary)]
+    # One byte more than shown tells that there is more. Short ones stay as they are: SQLite's `substr` makes NULL of
+    # what is empty.
+    beginnings = (
+        case((func.length(column) > most, func.substr(column, 1, most + 1, type_=LargeBinary)), else_=column)
+        for column in bodies
+    )
+    query = select(table, *beginnings).where(table.task_id == task_id)
+    found: dict[int | None, T] = {}
+    for row, *read in session.execute(query.options(*(defer(getattr(table, column.name)) for column in bodies))):
+        for column, body in zip(bodies, read, strict=True):
+            cut = body is not None and len(body) > most
+            set_committed_value(row, column.name, Beginning(body[:most]) if cut else body)
+        found[row.history_id] = row
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,11 @@ async def get_history(request: Request) -> Response:
     services, task_id = _services(request), request.path_params["id"]
     await show(services, task_id)
     rows = await services.store.read(lambda session: reading.history(session, task_id))
-    return answer({"events": [history_document(row, told, services.redactor) for row, told in rows]})
+
+    def show_events() -> Response:
+        return answer({"events": [history_document(row, told, services.redactor) for row, told in rows]})
+
+    return await asyncio.to_thread(show_events)  # strangers fill it: it may take a while
 
 
 async def check_task(request: Request) -> Response:

@@ -4,6 +4,7 @@
 Whatever changes something is a POST of a form of this session, and what spends carries a hidden idempotency key.
 """
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,24 +68,28 @@ async def show_task(request: Request) -> Response:
         return task, reading.outputs(session, [task_id])[task_id], reading.history(session, task_id)
 
     task, outputs, history = await services.store.read(query)
-    return render(
-        request,
-        "task.html",
-        task=task,
-        credits=task_document(task, outputs, services.redactor, sandbox=services.settings.sandbox)["credits"],
-        meaning=page_task.meaning(task, [row for row, _ in history]),
-        actions=page_task.actions(services, task),
-        files=page_task.files(services.settings, outputs, services.redactor),
-        evidence=page_task.evidence(task),
-        deadline=page_task.deadline(services, task),
-        steps=page_history.timeline(history, services.redactor),
-        done=page_words.DONE.get(request.query_params.get("done", ""), ""),
-        redacted=services.redactor.text,
-        pretty=page_task.pretty,
-        words=page_words,
-        settled=SETTLED,
-        key=forms.new_key(),
-    )
+
+    def show_all() -> Response:
+        return render(
+            request,
+            "task.html",
+            task=task,
+            credits=task_document(task, outputs, services.redactor, sandbox=services.settings.sandbox)["credits"],
+            meaning=page_task.meaning(task, [row for row, _ in history]),
+            actions=page_task.actions(services, task),
+            files=page_task.files(services.settings, outputs, services.redactor),
+            evidence=page_task.evidence(task),
+            deadline=page_task.deadline(services, task),
+            steps=page_history.timeline(history, services.redactor),
+            done=page_words.DONE.get(request.query_params.get("done", ""), ""),
+            redacted=services.redactor.text,
+            pretty=page_task.pretty,
+            words=page_words,
+            settled=SETTLED,
+            key=forms.new_key(),
+        )
+
+    return await asyncio.to_thread(show_all)  # strangers fill its history: it may take a while
 
 
 async def check_task(request: Request) -> Response:

@@ -5,11 +5,13 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import pytest
 import uvicorn
 
-from receiver.server import PunctualProtocol
+from receiver.connections import Crowd, Punctual
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
 from tests.behaviour.provider import PATIENCE, Received, after, says
 from tests.behaviour.service import TOKEN, Service, Stage
@@ -27,8 +29,9 @@ async def listening(service: Service) -> AsyncIterator[int]:
     """Serve a running service on a free port as well, by the protocol of `receiver serve`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        http: Any = partial(Punctual, Crowd(1000))
         config = uvicorn.Config(
-            service.app, http=PunctualProtocol, lifespan="off", log_level="critical", ws="none", access_log=False
+            service.app, http=http, lifespan="off", log_level="critical", ws="none", access_log=False
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
