@@ -35,5 +35,5 @@ def _document(report: Report) -> Document:
 
 def _line(finding: Finding) -> Text:
     remedy = f". Remedy: {finding.remedy}" if finding.remedy else ""
-    line = Text(f"{finding.verdict.value:8}", STYLES[finding.verdict])
-    return line.append(f" {finding.subject:15} {one_line(finding.words + remedy)}", "default")
+    line = Text().append(f"{finding.verdict.value:8}", STYLES[finding.verdict])
+    return line.append(f" {finding.subject:16} {one_line(finding.words + remedy)}")

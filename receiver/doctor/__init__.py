@@ -13,7 +13,7 @@ from receiver.doctor.findings import Finding, Report, Verdict, ok, skipped, warn
 from receiver.errors import ConfigError
 from receiver.keys import with_secrets
 from receiver.services import Services
-from receiver.settings import Settings
+from receiver.settings import ProviderConfig, Settings
 
 __all__ = ["Finding", "Report", "Verdict", "examine"]
 
@@ -23,15 +23,15 @@ PATIENCE = 10.0
 
 async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock, patience: float = PATIENCE) -> Report:
     """Look at everything; `clock` gives Unix milliseconds."""
-    found = [*_settings(settings), *places.examine(settings, places.Machine.here())]
+    kept = places.examine(settings, places.Machine.here())
     gap = await asyncio.to_thread(database.missing, settings)
     if gap is not None and gap.absent:
-        return Report([*found, gap.finding], usable=False)
+        return Report([*_settings(settings), *kept, gap.finding], usable=False)
     try:
         settings = with_secrets(settings)
     except ConfigError as error:
-        remedy = "give the data directory to this user, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
-        return Report([*found, wrong("secrets", str(error), remedy)], usable=gap is None)
+        remedy = "let this user read and write it, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
+        return Report([*_settings(settings), *kept, wrong("secrets", str(error), remedy)], usable=gap is None)
     services = Services.open(settings.model_copy(update={"timeout": patience}), clock=clock)
     try:
         inside = [gap.finding] if gap else await database.examine(services)
@@ -41,7 +41,8 @@ async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock
     finally:
         await services.close()
     keys = [accounts.judge(services, each) for each in asked]
-    return Report([*found, *inside, *reached, *(keys or [_no_keys()]), accounts.clock(asked)], usable=gap is None)
+    outside = [*reached, *(keys or [_no_keys()]), accounts.clock(asked)]
+    return Report([*_settings(settings), *kept, *inside, *outside], usable=gap is None)
 
 
 def _no_keys() -> Finding:
@@ -49,13 +50,15 @@ def _no_keys() -> Finding:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    found = [warning("settings", sentence, "correct its name, or remove it") for sentence in settings.unknown]
-    if settings.sandbox:
-        words = "the sandbox, a simulated provider: no provider key is set"
-    else:
-        signed = {name: getattr(config, "webhook_secret", None) for name, config in settings.providers.items()}
-        words = "accounts: " + ", ".join(
-            name + (" (signed callbacks)" if secret else "") for name, secret in signed.items()
-        )
+    found = [warning("settings", sentence, "correct it, complete it, or remove it") for sentence in settings.unknown]
+    words = "the sandbox, a simulated provider: no provider key is set"
+    if not settings.sandbox:
+        words = "accounts: " + ", ".join(name + _signed(config) for name, config in settings.providers.items())
     prefix = f"; all paths begin with {settings.path_prefix}" if settings.path_prefix else ""
     return [*found, ok("settings", f"{words}{prefix}")]
+
+
+def _signed(config: ProviderConfig) -> str:
+    if "webhook_secret" not in type(config).model_fields:
+        return ""
+    return " (callbacks signed)" if getattr(config, "webhook_secret", None) else " (callbacks not signed)"

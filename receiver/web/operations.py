@@ -73,7 +73,7 @@ OPERATIONS = (
     Operation("POST", "/api/tasks/{id}/adopt", api.adopt_task, "Resolve an unclear task by hand",
               {**_TASK, 400: "Problem", 409: "Problem", 422: "Problem"}, body=queries.AdoptBody),
     Operation("POST", "/api/poll", api.poll, "Look at everything that is due, at most 50 s",
-              {200: "Report", 422: "Problem"}),
+              {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", api.list_providers, "List providers, their models and prices",
               {200: "Providers", 422: "Problem"}),
     Operation("GET", "/api/providers/{name}/balance", api.get_balance, "Ask a provider what is left on the account",

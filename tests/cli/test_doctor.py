@@ -6,9 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from .rig import Home, Ran, Served, serving
+from tests.doctor.conftest import has_polled
 
+from .rig import Home, Ran, Served, serving, wait_for
+
+pytestmark = pytest.mark.usefixtures("polled")
 VERDICTS = ("ok", "skipped", "warning", "wrong")
+
+
+@pytest.fixture(scope="module")
+def polled(served: Served) -> None:
+    """The service's poller has been at work."""
+    wait_for(lambda: has_polled(served.home.database))
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def lines(ran: Ran) -> dict[str, str]:
     """The lines of a report by what they are about: verdict and words."""
     found = {}
     for line in ran.out.splitlines():
-        verdict, subject, words = line[:8].strip(), line[9:24].strip(), line[25:]
+        verdict, subject, words = line[:8].strip(), line[9:25].strip(), line[26:]
         assert verdict in VERDICTS, line
         assert ("Remedy: " in words) == (verdict in ("warning", "wrong")), line
         found[subject] = f"{verdict}: {words}"
@@ -105,7 +114,8 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-def test_a_service_that_ends_is_missed_and_a_sweep_beside_it_is_heard(dying: Served) -> None:
+def test_a_service_that_ends_is_missed_at_once(dying: Served) -> None:
+    wait_for(lambda: has_polled(dying.home.database))
     assert dying.home.run("doctor").code == 0
     dying.stop()
     told = json.loads(dying.home.run("doctor", "--json").out)["findings"]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.store.engine import sqlite_module
+from tests.cli.rig import wait_for
 from tests.system.processes import free_port, provider, service
 
 
@@ -28,6 +30,15 @@ class Installation:
         return (Path(self.environ["RECEIVER_DATA_DIR"]) / "secret_keys").read_text().strip()
 
 
+def has_polled(file: Path) -> bool:
+    """Whether the service's poller has been at work."""
+    connection = sqlite_module().connect(str(file))
+    try:
+        return bool(connection.execute("SELECT 1 FROM heartbeat WHERE name = 'poller'").fetchone())
+    finally:
+        connection.close()
+
+
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The service whose command line is tried."""
@@ -36,6 +47,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     serving = service(directory, port, provider_port, RECEIVER_PUBLIC_URL=f"http://127.0.0.1:{port}/in")
     selling.start()
     serving.start()
+    wait_for(lambda: has_polled(directory / "data" / "receiver.db"))
     yield Installation(dict(serving.environ), f"http://127.0.0.1:{port}")
     serving.kill()
     selling.kill()

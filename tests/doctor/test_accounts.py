@@ -162,6 +162,15 @@ async def test_the_simulated_provider_takes_the_keys_of_all_families(
     assert seen.the("clock").verdict is Verdict.OK
 
 
+async def test_the_accounts_are_named_with_whether_their_callbacks_are_signed(
+    environ: dict[str, str | None], tmp_path: Path
+) -> None:
+    (tmp_path / "rivya_webhook_secret").write_text("whsec_aHVudGVyMg==")  # as `receiver register` keeps it
+    no = saying("404 X", '{"code":404}')
+    seen = await asked(environ, rivya=no, kie=no, revid=no)
+    assert seen.the("settings").words == "accounts: rivya (callbacks signed), revid, kie (callbacks not signed)"
+
+
 async def test_an_echoed_key_is_not_shown(environ: dict[str, str | None]) -> None:
     body = json.dumps({"code": 401, "msg": f"unknown key {KEY}"})
     moved = saying("302 X", Location=f"https://new.invalid/?key={KEY}")

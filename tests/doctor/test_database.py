@@ -179,6 +179,14 @@ async def test_a_missing_database_is_told_and_nothing_is_made(tmp_path: Path) ->
     assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs
 
 
+async def test_secrets_that_cannot_be_read_are_told(file: Path) -> None:
+    (file.parent / "api_tokens").write_text("")
+    (file.parent / "api_tokens").chmod(0o600)
+    seen = await look(file, RECEIVER_API_TOKENS="")
+    is_wrong(seen.the("secrets"), f"{file.parent}/api_tokens is empty; remove it", "RECEIVER_API_TOKENS")
+    assert seen.report.usable
+
+
 # --- tasks
 
 
