@@ -81,10 +81,17 @@ def _with_webhook_secret(settings: Settings, account: str, config: ProviderConfi
     if (
         "webhook_secret" not in type(config).model_fields
         or getattr(config, "webhook_secret", None)
-        or not file.exists()
+        or not _is_there(file)
     ):
         return config
     return config.model_copy(update={"webhook_secret": SecretStr(_generated(file))})
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError as error:  # the directory of another user
+        raise ConfigError(f"RECEIVER_DATA_DIR: {file} cannot be read: {error.strerror}") from error
 
 
 def _webhook_file(settings: Settings, account: str) -> Path:

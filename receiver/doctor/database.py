@@ -43,10 +43,9 @@ def missing(settings: Settings) -> Missing | None:
 
 def _parted(words: str) -> tuple[str, str]:
     """Part what is wrong from what to do about it, where the error says both."""
-    for mark, parting in (("`receiver serve` or", ". "), ("run `receiver migrate`", "; "), ("install that", "; ")):
-        if mark in words:
-            said, _, remedy = words.partition(parting)
-            return said, remedy.rstrip(".")
+    for mark in ("`receiver serve` or", "Run this as", "run `receiver migrate`", "install that"):
+        if (at := words.find(mark)) > 0:
+            return words[:at].rstrip(" .;"), words[at:].rstrip(".")
     return words, "start it, or correct RECEIVER_DATABASE_URL; or restore a backup, if the file is damaged"
 
 

@@ -87,7 +87,10 @@ def _directory(directory: Path, use: _Use, machine: Machine) -> list[Finding]:
         words = f"{directory} is not there" if not directory.exists() else f"{directory} is no directory"
         return [wrong(subject, words, "`receiver serve` makes it; or set RECEIVER_DATA_DIR to the one in use")]
     if not os.access(directory, os.W_OK | os.X_OK):
-        remedy = f"give it to the user of the service (this is uid {_user()}), and mount it writable"
+        owner = directory.stat().st_uid
+        remedy = (
+            f"chmod 700 {directory}, and mount it writable" if owner == _user() else f"run `receiver` as uid {owner}"
+        )
         return [wrong(subject, f"{directory} cannot be written", remedy)]
     mount = mount_of(directory.resolve(), machine.mounts)
     found = [*_survival(directory, use, mount, machine), *_room(subject, directory), *_others(subject, directory)]

@@ -155,6 +155,10 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
     detail = _problem(response)
     if detail is None:
         return None
+    apart = _clock_apart(response)
+    if response.status_code == 404 and detail == NOWHERE and apart > roundtrip.FRESH_SECONDS:
+        words = f"the clock of the service at {base} is {amount(apart)} off ours, so that it believes no question"
+        return words, "keep both machines' clocks right by NTP (timedatectl set-ntp true)"
     if response.status_code == 404 and detail == NOWHERE:
         words = f"another installation answers at {base}, with other keys, or an earlier release"
         return words, f"{passing}; or {SAME}"
@@ -165,6 +169,12 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
     if response.status_code == 503:
         return f"the service at {base} says: {detail[:200]}", "free its database; the service's log says more"
     return None
+
+
+def _clock_apart(response: httpx.Response) -> float:
+    """Return by how many seconds the sender's clock and ours differ; 0 where it tells no time."""
+    date = wire.http_date(response.headers.get("Date", ""))
+    return 0.0 if date is None else abs(float(response.extensions["received_at"] / 1000 - date))
 
 
 def _stranger(services: Services, response: httpx.Response, base: str, passing: str) -> tuple[str, str]:

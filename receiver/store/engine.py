@@ -59,7 +59,13 @@ def database_file(url: str | URL) -> Path | None:
 def require_database(url: str) -> None:
     """Refuse to go on without the database file; raises `ConfigError` naming the path."""
     file = database_file(url)
-    if file is not None and not file.exists():
+    try:
+        there = file is None or file.exists()
+    except OSError as error:  # the directory of another user
+        raise ConfigError(
+            f"The database at {file} is out of reach ({error.strerror}). Run this as its user."
+        ) from error
+    if not there:
         raise ConfigError(f"There is no database at {file}. `receiver serve` or `receiver migrate` creates it.")
 
 

@@ -1,6 +1,10 @@
 """`receiver doctor` as people and scripts run it: lines, JSON, exit codes, and no secret in either."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +78,35 @@ def test_without_a_database_it_exits_2_names_the_path_and_makes_nothing(empty: H
     assert ran.code == 2
     assert f"There is no database at {empty.database}. Remedy: `receiver serve`" in ran.out
     assert list(empty.directory.iterdir()) == []
+
+
+def as_a_user_with_no_access(home: Home, *words: str) -> Ran:
+    """Run a command as one whom modes stop: root is stripped of what lets it through."""
+    stripped = []
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is not installed")
+        stripped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [*stripped, sys.executable, "-m", "receiver", *words]
+    ran = subprocess.run(  # noqa: S603 - our own command
+        command, cwd=home.directory, env=home.environ(), capture_output=True, text=True, check=False
+    )
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_the_data_directory_of_another_user_is_told_with_what_to_do(empty: Home) -> None:
+    assert empty.run("migrate").code == 0
+    empty.data.chmod(0)
+    try:
+        listed, seen = as_a_user_with_no_access(empty, "list"), as_a_user_with_no_access(empty, "doctor")
+    finally:
+        empty.data.chmod(0o700)
+    words = f"The database at {empty.database} is out of reach (Permission denied). Run this as its user.\n"
+    assert (listed.code, listed.out, listed.err) == (2, "", words)
+    assert (seen.code, seen.err) == (2, "")
+    told = lines(seen)
+    assert told["data directory"].startswith(f"wrong: {empty.data} cannot be written. Remedy: chmod 700 {empty.data}")
+    assert told["database"].endswith("is out of reach (Permission denied). Remedy: Run this as its user")
 
 
 def test_wrong_settings_and_wrong_use_exit_2(empty: Home) -> None:

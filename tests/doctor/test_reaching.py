@@ -3,13 +3,16 @@
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
 from receiver.doctor import Verdict
+from receiver.links import NOWHERE
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
 from tests.system.processes import free_port
@@ -170,6 +173,15 @@ async def test_another_installation_has_other_keys(installation: Installation, n
     seen = await through(installation, None, PORT=port)
     assert "another installation" in seen.the("service").words
     assert "end the other service there" in (seen.the("service").remedy or "")
+
+
+async def test_a_service_whose_clock_is_too_wrong_to_believe_the_question(installation: Installation) -> None:
+    body, kind = json.dumps({"status": 404, "detail": NOWHERE}), "application/problem+json"
+    wrong, right = (formatdate(time.time() - seconds, usegmt=True) for seconds in (7300, 100))
+    seen = await answered_by(saying("404 X", body, Content_Type=kind, Date=wrong), installation)
+    is_wrong(seen, "is 2 h off ours", "NTP")
+    seen = await answered_by(saying("404 X", body, Content_Type=kind, Date=right), installation)
+    is_wrong(seen, "another installation", "RECEIVER_SECRET_KEYS")
 
 
 # --- what proxies do
