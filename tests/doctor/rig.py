@@ -13,7 +13,7 @@ from receiver.doctor import Finding, Report, examine
 from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 TLS_HELLO = b"\x16"
 
 

@@ -34,13 +34,14 @@ def environ(tmp_path: Path) -> dict[str, str | None]:
 
 async def asked(environ: Mapping[str, str | None], **says: Say) -> Seen:
     """Examine accounts, each at a provider that answers so; two underscores part `gateway-x`."""
+    patience = 2.0 if hanging in says.values() else 10.0
     async with AsyncExitStack() as stack:
         named: dict[str, str | None] = dict(environ)
         for account, say in says.items():
             answerer = await stack.enter_async_context(Answerer(say).listening())
             prefix = account.upper().replace("__", "_")
             named |= {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": answerer.url}
-        return await examined(named, patience=2)
+        return await examined(named, patience)
 
 
 def is_wrong(finding: Finding, words: str, remedy: str) -> None:

@@ -74,7 +74,7 @@ async def test_no_answer_in_time(installation: Installation) -> None:
     async with Answerer(hanging).listening() as answerer:
         urls = (answerer.url, answerer.url.replace("http:", "https:"))
         plain, encrypted = await asyncio.gather(
-            *(examined({**installation.environ, "RECEIVER_PUBLIC_URL": url}, patience=2) for url in urls)
+            *(examined({**installation.environ, "RECEIVER_PUBLIC_URL": url}, patience=4) for url in urls)
         )
     is_wrong(plain, "no answer in time, though it listens", "restart the service")
     is_wrong(encrypted, "no answer in time", f"let firewalls pass port {answerer.port}")
