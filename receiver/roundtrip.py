@@ -104,10 +104,9 @@ def was_changed(answer: Answer, question: Question) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """What came of one question to one URL: an answer over HTTP from whomever, or an error."""
+    """What came of one question: an answer over HTTP from whomever, or an error."""
 
     question: Question
-    url: str
     response: httpx.Response | None = None
     error: ProviderError | None = None
 
@@ -119,8 +118,8 @@ async def ask(services: Services, base_url: str) -> Trip:
     try:
         response = await services.outbound.run(base_url, _flow(url, question.body), answered=lambda _: None)
     except ProviderError as error:
-        return Trip(question, url, error=error)
-    return Trip(question, url, response)
+        return Trip(question, error=error)
+    return Trip(question, response)
 
 
 def _flow(url: str, body: bytes) -> Flow[httpx.Response]:
