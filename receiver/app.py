@@ -51,9 +51,10 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
                 await stack.enter_async_context(sandbox.running())
             services = Services.open(settings, clock=clock)
             stack.push_async_callback(services.close, DRAIN_SECONDS)
+            stack.callback(services.stopping.set)
             app.state.services = services
             app.state.recovered = False
-            await _start(app, services, stack)
+            await _start(app, services)
             yield
 
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
@@ -64,16 +65,14 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
     return app
 
 
-async def _start(app: Starlette, services: Services, stack: AsyncExitStack) -> None:
+async def _start(app: Starlette, services: Services) -> None:
     """Resolve what a stopped process left, then begin to poll. A database that is away does not end the start."""
     try:
         await _recover(app, services)
     except StoreUnavailable:
         services.background.start(_recover_later(app, services))
     if services.settings.poller:
-        poller = Poller(services)
-        services.background.start(poller.run())
-        stack.callback(poller.stop)
+        services.background.start(Poller(services).run())
 
 
 async def _recover(app: Starlette, services: Services) -> None:

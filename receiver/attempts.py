@@ -189,6 +189,9 @@ class _Try:
         row = _claimed(tx, self.claim)
         if row is None or row["state"] not in (State.QUEUED, State.SUBMITTING):
             return None
+        if self.services.stopping.is_set():
+            write(tx, row, context, {"leased_until": None})  # due as before, for whoever starts next
+            return None
         if row["state"] == State.QUEUED and self._has_to_wait(tx, row, context):
             return None
         number = row["attempts"] + 1

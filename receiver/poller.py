@@ -51,8 +51,11 @@ async def sweep_account(services: Services, account: str, report: Report, stop: 
     """Look at one account's due tasks, several at once, the longest due first."""
     began = services.clock()
 
+    def over() -> bool:
+        return stop.is_set() or services.stopping.is_set()
+
     async def work() -> None:
-        while not stop.is_set() and (claim := await _claim(services, account, began)) is not None:
+        while not over() and (claim := await _claim(services, account, began)) is not None:
             await _look(services, claim, report)
 
     await asyncio.gather(*(work() for _ in range(AT_ONCE)))
@@ -110,14 +113,17 @@ class Poller:
     def __init__(self, services: Services, beat_every: float = BEAT_EVERY) -> None:
         self._services = services
         self._beat_every = beat_every
-        self._stop = asyncio.Event()
+        self._stop = services.stopping
         self._sweeping: dict[str, asyncio.Task[None]] = {}
         self._next_beat = 0.0
         self._looks = 0
         self._last_look = 0
 
     async def run(self) -> None:
-        """Start a sweep of every account that has due tasks and is not being swept, again and again."""
+        """Start a sweep of every account that has due tasks and is not being swept, until the service stops.
+
+        What was begun is finished by the services' background.
+        """
         while not self._stop.is_set():
             try:
                 await self._start_sweeps()

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -59,8 +60,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `started` is called when the first request can be answered."""
+def run(
+    app: ASGIApp,
+    settings: Settings,
+    listening: socket.socket,
+    started: Callable[[], None],
+    stopping: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    `started` is called when the first request can be answered, `stopping` when the last ones are being answered.
+    """
     http: Any = partial(Punctual, Crowd(_most_connections()))  # uvicorn only ever calls it
     proxies = [text for network in settings.trusted_proxies for text in _as_seen(network)]
     config = uvicorn.Config(
@@ -80,7 +90,7 @@ def run(app: ASGIApp, settings: Settings, listening: socket.socket, started: Cal
         # Before uvicorn listens to signals there is nothing to stop; when it has stopped, it raises the signal again,
         # and a stop that was asked for is no fault.
         signal.signal(number, lambda *_: sys.exit(0))
-    server = _Server(config, started)
+    server = _Server(config, started, stopping)
     server.run(sockets=[listening])
     if not server.started:
         raise ConfigError("The service could not start; the log above says why.")
@@ -100,9 +110,10 @@ def _most_connections() -> int:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -113,6 +124,14 @@ class _Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.force_exit = False  # the stop is short; broken off, it would leave leases and unfinished requests
 
 
 class Unambiguous:

@@ -80,6 +80,8 @@ class Services:
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
     logins: Throttle = field(default_factory=Throttle)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Callable[[], int] = clock) -> "Services":

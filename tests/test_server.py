@@ -320,6 +320,7 @@ def test_an_idle_service_ends_at_once_and_closes_its_database(tmp_path: Path) ->
     assert sorted(path.name for path in home.data.glob("sandbox.db*")) == ["sandbox.db"]
 
 
+@pytest.mark.row("G2")
 @pytest.mark.parametrize("number", [signal.SIGTERM])
 def test_a_signal_at_any_moment_of_the_start_ends_it(tmp_path: Path, number: signal.Signals) -> None:
     """Whether it is caught already or not: it ends, and without a traceback."""
@@ -351,6 +352,7 @@ def test_the_simulated_provider_alone_starts_and_ends_as_well(tmp_path: Path) ->
 # --- the last: what was begun with the module
 
 
+@pytest.mark.row("G2")
 @pytest.mark.parametrize("how", STOPS)
 def test_a_signal_ends_a_busy_service_in_time_and_nothing_is_forgotten(
     stops: dict[str, Future[Stopped]], how: str

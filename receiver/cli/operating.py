@@ -56,7 +56,10 @@ def serve(
         if demo and settings.sandbox:
             services.background.start(submit_demo(services))
 
-    server.run(app, settings, listening, started)
+    def stopping() -> None:
+        app.state.services.stopping.set()
+
+    server.run(app, settings, listening, started, stopping)
 
 
 @cli.command()

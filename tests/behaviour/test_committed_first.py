@@ -19,6 +19,7 @@ ATTEMPT = "SELECT number, method, url, body, ended_at, outcome FROM attempt ORDE
 TASK = "SELECT state, attempts, submitted_at, leased_until FROM task"
 
 
+@pytest.mark.row("A2")
 @every_family
 async def test_task_and_attempt_are_committed_before_the_request_leaves(
     family: Family, service: Service, provider: Provider, tmp_path: Path
@@ -40,6 +41,7 @@ async def test_task_and_attempt_are_committed_before_the_request_leaves(
     assert leased_until > service.clock.now
 
 
+@pytest.mark.row("A2")
 async def test_a_repeat_has_an_attempt_of_its_own_before_it_leaves(service: Service, provider: Provider) -> None:
     seen: list[int] = []
 
@@ -111,6 +113,7 @@ async def test_a_caller_that_gives_up_changes_nothing(family: Family, stage: Sta
         assert len(stage.provider.bought()) == 1
 
 
+@pytest.mark.row("G2")
 async def test_a_stop_while_requests_are_under_way_sends_nothing_twice_and_gives_leases_back(stage: Stage) -> None:
     """A stop waits 4 s for answers; the providers here stay silent for longer."""
     async with stage.serve() as service:

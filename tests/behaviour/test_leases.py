@@ -37,6 +37,7 @@ async def test_two_sweeps_at_once_ask_once(service: Service, provider: Provider)
     assert sum(report["checked"] for report in reports) == len(provider.asked()) == 12
 
 
+@pytest.mark.row("B4")
 async def test_sweeps_of_two_services_ask_once(stage: Stage) -> None:
     async with stage.serve() as one, stage.serve() as other:
         await ordered(one, REVID, 12)
@@ -45,6 +46,7 @@ async def test_sweeps_of_two_services_ask_once(stage: Stage) -> None:
         assert sum(report["checked"] for report in reports) == len(stage.provider.asked()) == 12
 
 
+@pytest.mark.row("B4")
 async def test_sweeps_of_two_services_send_a_queued_task_once(stage: Stage) -> None:
     busy = says({"message": "busy"}, 429, Retry_After="5")
     async with stage.serve() as one, stage.serve() as other:
@@ -58,6 +60,7 @@ async def test_sweeps_of_two_services_send_a_queued_task_once(stage: Stage) -> N
     assert {name: len(stage.provider.bought(family)) for name, family in FAMILIES.items()} == dict.fromkeys(FAMILIES, 2)
 
 
+@pytest.mark.row("B4")
 async def test_a_check_by_hand_during_a_sweep_does_not_ask_a_second_time(service: Service, provider: Provider) -> None:
     [task] = await ordered(service, REVID)
 
@@ -96,6 +99,7 @@ async def crash(stage: Stage, family: Family) -> Stage:
     return remains
 
 
+@pytest.mark.row("A2")
 @every_family
 async def test_a_crashed_submission_is_unconfirmed_before_the_service_is_ready_and_never_sent_again(
     family: Family, stage: Stage
@@ -142,6 +146,7 @@ async def test_a_crashed_submission_is_unconfirmed_although_its_providers_key_is
         assert (task["state"], task["error"]["code"]) == ("unconfirmed", "crashed")
 
 
+@pytest.mark.row("A2")
 async def test_a_crashed_submission_hears_its_callback(stage: Stage) -> None:
     remains = await crash(stage, REVID)
     stage.clock.advance(LEASE_OVER)
@@ -159,6 +164,7 @@ async def test_a_crashed_submission_left_by_a_clock_that_was_ahead_is_resolved_t
         assert (task["state"], task["error"]["code"]) == ("unconfirmed", "crashed")
 
 
+@pytest.mark.row("A2")
 async def test_a_crashed_repeat_is_not_repeated_again(stage: Stage) -> None:
     """A repeat that nobody finished is a submission with an expired lease like any other."""
     remains = stage.beside("remains")
@@ -178,6 +184,7 @@ async def test_a_crashed_repeat_is_not_repeated_again(stage: Stage) -> None:
     assert len(stage.provider.bought()) == 2
 
 
+@pytest.mark.row("A2")
 async def test_a_crashed_check_is_made_again_when_its_lease_ends(stage: Stage) -> None:
     remains = stage.beside("remains")
 
@@ -197,6 +204,7 @@ async def test_a_crashed_check_is_made_again_when_its_lease_ends(stage: Stage) -
 # --- a claimant that was overtaken
 
 
+@pytest.mark.row("B6")
 @every_family
 async def test_the_answer_to_an_overtaken_submission_fills_only_what_is_empty(family: Family, stage: Stage) -> None:
     async with stage.serve() as other, stage.serve() as service:
@@ -217,6 +225,7 @@ async def test_the_answer_to_an_overtaken_submission_fills_only_what_is_empty(fa
     assert len(stage.provider.bought()) == 1
 
 
+@pytest.mark.row("B6")
 @every_family
 async def test_the_refusal_of_an_overtaken_submission_changes_no_state(family: Family, stage: Stage) -> None:
     async with stage.serve() as other, stage.serve() as service:
@@ -230,6 +239,7 @@ async def test_the_refusal_of_an_overtaken_submission_changes_no_state(family: F
         assert (task["state"], task["error"]["code"]) == ("unconfirmed", "crashed")
 
 
+@pytest.mark.row("B6")
 async def test_the_answer_to_an_overtaken_check_changes_nothing(stage: Stage) -> None:
     async with stage.serve() as other, stage.serve() as service:
         [task] = await ordered(service, REVID)

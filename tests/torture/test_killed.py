@@ -17,7 +17,7 @@ from tests.torture.witness import Found, Ledger
 pytestmark = pytest.mark.anyio
 
 SECONDS = 900.0
-QUICK = {"RECEIVER_TIMEOUT": "2", "RECEIVER_DEADLINE": "12", "RECEIVER_POLL_MAX": "1"}
+QUICK = {"RECEIVER_TIMEOUT": "1", "RECEIVER_DEADLINE": "9", "RECEIVER_POLL_MAX": "1"}
 LONG = QUICK | {"RECEIVER_DEADLINE": "60"}
 
 
@@ -38,7 +38,7 @@ async def test_the_same_holds_where_it_hardly_comes_to_answer(tmp_path: Path, to
 
 async def set_on_fire(directory: Path, torture: Torture, kills: int, *, longest: float) -> Restarts:
     """Order and call back while the service is killed so many times; then look at what it holds."""
-    wanted, callbacks = orders(torture.size(80, 1000)), torture.size(600, 10_000)
+    wanted, callbacks = orders(torture.size(80, 1000)), torture.size(500, 10_000)
     with running(directory, **(LONG if torture.full else QUICK)) as (serving, ledger, url):
         restarts = Restarts(url)
         async with Driver(url, directory / "acked.log") as driver, asyncio.timeout(SECONDS):

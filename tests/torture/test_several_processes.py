@@ -7,21 +7,18 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.behaviour.families import CALLING_BACK, FAMILIES
-from tests.behaviour.provider import Exchange, Provider, family_of, says, slams
-from tests.behaviour.service import Database
+from tests.behaviour.provider import Exchange, family_of, says, slams
 from tests.system import postgres
-from tests.system.processes import Process, free_port, service
+from tests.system.processes import Process
 from tests.torture import driver, witness
-from tests.torture.driver import CLIENTS, Driver, Letter
+from tests.torture.crowd import crowd
+from tests.torture.driver import Driver, Letter
 from tests.torture.fire import DATABASE
 from tests.torture.harness import Torture
 from tests.torture.places import Scene, accepts, asked_id, finds_it_done, finds_it_working, mark_of, result_of, was_read
@@ -30,65 +27,6 @@ from tests.torture.witness import Found
 pytestmark = pytest.mark.anyio
 
 SECONDS = 600.0
-TIMES = {
-    "RECEIVER_TIMEOUT": "10",
-    "RECEIVER_DEADLINE": "600",
-    "RECEIVER_CALLBACK_GRACE": "0.5",
-    "RECEIVER_POLL_AFTER": "0.5",
-    "RECEIVER_POLL_EVERY": "0.5",
-    "RECEIVER_POLL_MAX": "0.5",
-}
-
-
-@dataclass
-class Crowd:
-    """Services on one database, each with a driver of its own, and three `receiver poll`, where there are some."""
-
-    scene: Scene
-    services: list[Process]
-    drivers: list[Driver]
-
-    async def order(self, number: int) -> dict[str, tuple[str, str]]:
-        """Order so many tasks, spread over families and services; gives each one's account and id, by its mark."""
-        tasks: dict[str, tuple[str, str]] = {}
-        waiting = list(range(number))
-
-        async def client() -> None:
-            while waiting:
-                n = waiting.pop()
-                family = list(FAMILIES.values())[n % len(FAMILIES)]
-                mark = f"place-{n}"
-                driving = self.drivers[n % len(self.drivers)]
-                tasks[mark] = family.name, await driving.order(family.order(mark), mark)
-
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        return tasks
-
-
-@asynccontextmanager
-async def crowd(directory: Path, services: int, polls: int, **settings: str) -> AsyncIterator[Crowd]:
-    """Run processes on one database, and their provider here."""
-    provider, processes, drivers = Provider(), [], []
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(provider.serving())
-        for number in range(services):
-            port = free_port()
-            serving = service(
-                directory, port, int(provider.url.rpartition(":")[2]), **driver.SETTINGS, **TIMES | settings
-            )
-            serving.log = directory / f"service-{number}.log"
-            await asyncio.to_thread(serving.start)
-            stack.callback(serving.kill)
-            driving = Driver(f"http://127.0.0.1:{port}", directory / f"acked-{number}.log")
-            drivers.append(await stack.enter_async_context(driving))
-            processes.append(serving)
-        for number in range(polls):
-            polling = Process(["poll", "--every", "1"], processes[0].environ, directory / f"poll-{number}.log", "")
-            polling.spawn()
-            stack.callback(polling.kill)
-        scene = Scene(processes[0], provider, Database(directory / DATABASE))
-        scene.open()
-        yield Crowd(scene, processes, drivers)
 
 
 # --- B1: the same callbacks over and over
@@ -167,7 +105,7 @@ async def test_a_callback_before_the_answer_finds_its_task_also_where_the_answer
 
 @pytest.mark.row("B4")
 async def test_two_services_and_three_polls_ask_about_no_task_twice_at_once(tmp_path: Path, torture: Torture) -> None:
-    asked = await ask_from_everywhere(tmp_path, torture)
+    asked = await ask_from_everywhere(tmp_path, torture, 3)
     assert_asked_one_at_a_time(witness.look(tmp_path / DATABASE), asked, torture)
 
 
@@ -175,7 +113,7 @@ async def test_two_services_and_three_polls_ask_about_no_task_twice_at_once(tmp_
 @pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL is not installed")
 async def test_the_same_holds_on_postgresql(tmp_path: Path, torture: Torture) -> None:
     with postgres.server() as database:
-        asked = await ask_from_everywhere(tmp_path, torture, RECEIVER_DATABASE_URL=database)
+        asked = await ask_from_everywhere(tmp_path, torture, torture.size(1, 3), RECEIVER_DATABASE_URL=database)
         assert_asked_one_at_a_time(witness.look_at_server(database), asked, torture)
 
 
@@ -183,8 +121,8 @@ Asked = dict[str, list[tuple[float, float]]]
 """When each task was asked about: from the arrival of the request to the end of its answer."""
 
 
-async def ask_from_everywhere(directory: Path, torture: Torture, **settings: str) -> Asked:
-    """Let five processes ask about the same tasks, thrice each, while callbacks come, too."""
+async def ask_from_everywhere(directory: Path, torture: Torture, polls: int, **settings: str) -> Asked:
+    """Let two services and so many polls ask about the same tasks, thrice each, while callbacks come, too."""
     chance: random.Random = torture.random
     asked: Asked = defaultdict(list)
 
@@ -194,8 +132,8 @@ async def ask_from_everywhere(directory: Path, torture: Torture, **settings: str
         await (finds_it_done if len(asked[task]) >= 2 else finds_it_working)(exchange)
         asked[task].append((began, time.monotonic()))
 
-    number = torture.size(40, 1000)
-    async with crowd(directory, 2, 3, **settings) as running, asyncio.timeout(SECONDS):
+    number = torture.size(24, 1000)
+    async with crowd(directory, 2, polls, **settings) as running, asyncio.timeout(SECONDS):
         running.scene.checks.update({f"place-{n}": slowly for n in range(number)})
         tasks = await running.order(number)
         told = [driver.working(*it, mark, mark) for mark, it in tasks.items() if it[0] != "rivya"]
@@ -209,7 +147,7 @@ def assert_asked_one_at_a_time(tasks: dict[str, Found], asked: Asked, torture: T
     """No request arrived about a task before the one before it was answered, and each has its row."""
     witness.assert_each_ended_once(tasks)
     by_prompt = {task.prompt: task for task in tasks.values()}
-    assert len(by_prompt) == len(tasks) == torture.size(40, 1000)
+    assert len(by_prompt) == len(tasks) == torture.size(24, 1000)
     twice = 0
     for mark, task in by_prompt.items():
         times = sorted(asked[mark])
@@ -228,7 +166,7 @@ async def test_a_process_that_was_stopped_beyond_its_leases_writes_nothing_over(
     tmp_path: Path, torture: Torture
 ) -> None:
     number, beyond = torture.size(2, 8), 30.0 if torture.full else 0.0
-    settings = {"RECEIVER_TIMEOUT": "2", "RECEIVER_CALLBACK_GRACE": "5"}
+    settings = {"RECEIVER_TIMEOUT": "1.5", "RECEIVER_CALLBACK_GRACE": "5"}
     async with crowd(tmp_path, 2, 0, **settings) as running, asyncio.timeout(SECONDS):
         late, other = running.services
         other.send(signal.SIGSTOP)

@@ -20,7 +20,10 @@ from tests.behaviour.families import FAMILIES
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 SETTLED = FINAL | {"expired"}
 MARK = re.compile(rb'"mark": "([^"]+)"')
-TASKS = "SELECT id, prompt, provider, state, remote_id, deliveries, unstored, attempts, idempotency_key FROM task"
+TASKS = (
+    "SELECT id, prompt, provider, state, remote_id, deliveries, unstored, attempts, idempotency_key, leased_until"
+    " FROM task"
+)
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Found:
     unstored: int
     attempts: int
     key: str | None
+    lease: int | None
     stored: Counter[str | None] = field(default_factory=Counter)
     moves: list[tuple[str, str]] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)

@@ -1,0 +1,244 @@
+"""The service is told to stop in the middle of everything: it answers what it took, sends nothing new, gives its
+leases back, and is gone in time."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.behaviour.families import FAMILIES
+from tests.behaviour.provider import Exchange, hangs, says
+from tests.torture import driver, witness
+from tests.torture.crowd import Crowd, crowd
+from tests.torture.driver import TOKEN, Letter
+from tests.torture.fire import DATABASE
+from tests.torture.harness import Torture
+from tests.torture.places import accepts
+
+pytestmark = pytest.mark.anyio
+
+STOP_SECONDS = 10.0
+SECONDS = 60.0
+CONNECTIONS = 200
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+STUCK = (
+    b"",
+    b"POST /callbacks/revid/x HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+    b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\nContent-Length: 9\r\n\r\n{" % TOKEN.encode(),
+    b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+)
+"""What connections said that say no more: nothing, half a head, half a body, a whole request."""
+SIGNALS = (
+    (signal.SIGTERM, signal.SIGINT),
+    (signal.SIGTERM, signal.SIGTERM),
+    (signal.SIGINT, signal.SIGINT),
+    (signal.SIGTERM,),
+)
+
+
+@dataclass
+class Load:
+    """Requests from many connections at once, each sent once, and what came back for each."""
+
+    url: str
+    answers: dict[str, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+
+    async def call_back(self, letters: list[Letter]) -> None:
+        """Send callbacks, until the service is gone."""
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as client:
+            while letters:
+                one = letters.pop()
+                try:
+                    answer = await client.post(one.path, content=one.body)
+                except httpx.TransportError:
+                    self.broken.append(one.mark)
+                    return
+                self.answers[one.mark] = answer.status_code
+
+    async def order(self, marks: list[str]) -> None:
+        """Submit orders, until the service is gone."""
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30, headers=BEARER) as client:
+            while marks:
+                mark = marks.pop()
+                try:
+                    answer = await client.post("/api/tasks", json=FAMILIES["apixo"].order(mark))
+                except httpx.TransportError:
+                    self.broken.append(mark)
+                    return
+                self.answers[mark] = answer.status_code
+
+    async def until(self, number: int) -> None:
+        """Wait until so many requests were answered."""
+        async with asyncio.timeout(SECONDS):
+            while len(self.answers) < number:  # noqa: ASYNC110 - another process answers
+                await asyncio.sleep(0.01)
+
+
+@contextmanager
+def stuck(url: str, number: int) -> Iterator[None]:
+    """Hold connections open on which nothing comes any more."""
+    with contextlib.ExitStack() as stack:
+        for n in range(number):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)))
+            connection.sendall(STUCK[n % len(STUCK)])
+        yield
+
+
+@pytest.mark.row("G2")
+async def test_a_stop_under_load_answers_what_it_took_and_stores_what_it_answered(
+    tmp_path: Path, torture: Torture
+) -> None:
+    longest, counted = 0.0, Counter[str]()
+    for number, signals in enumerate(SIGNALS[: torture.size(1, len(SIGNALS))]):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        async with crowd(directory, 1, 0, RECEIVER_TIMEOUT="25") as running:
+            load, seconds = await stop_under_load(running, signals, torture.size(100, 500))
+        log = running.services[0].log.read_text()
+        assert "Traceback" not in log, log
+        assert "background_work_failed" not in log, log
+        assert_stored_and_answered_agree(directory / DATABASE, load)
+        longest = max(longest, seconds)
+        counted.update(str(status) for status in load.answers.values())
+        counted["cut_before_it_was_read"] += len(load.broken)
+    torture.figures(longest_stop_s=longest, **{f"answered_{name}": number for name, number in counted.items()})
+
+
+async def stop_under_load(running: Crowd, signals: tuple[signal.Signals, ...], sockets: int) -> tuple[Load, float]:
+    """Stop a service that has everything in flight; returns what was answered, and the seconds until it was gone."""
+    [serving], [driving] = running.services, running.drivers
+
+    async def slowly(exchange: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        await accepts(exchange)
+
+    tasks = {mark: it for mark, it in (await running.order(12)).items() if it[0] != "rivya"}
+    letters = [driver.working(*it, mark, f"{mark}-{n}") for n in range(800) for mark, it in tasks.items()]
+    orders = [f"place-{n}" for n in range(1000, 2000)]
+    running.scene.creates |= dict.fromkeys(orders, slowly) | dict.fromkeys(orders[-3:], hangs(stubborn=True))
+    load = Load(driving.url)
+    with stuck(driving.url, sockets):
+        sending = [asyncio.create_task(load.call_back(letters)) for _ in range(CONNECTIONS)]
+        sending += [asyncio.create_task(load.order(orders)) for _ in range(8)]
+        await load.until(2 * CONNECTIONS)
+        began = time.monotonic()
+        for number in signals:
+            serving.send(number)
+            await asyncio.sleep(0.2)  # the second one comes while it stops
+        code = await asyncio.to_thread(serving.ended)
+        seconds = time.monotonic() - began
+        await asyncio.gather(*sending)
+    assert code == 0
+    assert seconds < STOP_SECONDS
+    return load, seconds
+
+
+def assert_stored_and_answered_agree(database: Path, load: Load) -> None:
+    """What was answered 200 or 201 is stored; what is stored was answered, if only that the service stops."""
+    found = witness.look(database)
+    stored = {mark for task in found.values() for mark in task.stored if mark}
+    ordered = {task.prompt for task in found.values()}
+    taken = {mark for mark, status in load.answers.items() if status in (200, 201)}
+    assert not any(task.unstored for task in found.values()), "the row needs fewer callbacks to one task"
+    assert taken <= stored | ordered
+    unanswered = (stored | ordered) & set(load.broken)
+    assert not unanswered, f"taken, and not answered: {unanswered}"
+    assert set(load.answers.values()) <= {200, 201, 503}
+    for task in found.values():
+        assert task.state != "submitting", task
+        assert task.lease is None, task
+
+
+@pytest.mark.row("G2")
+async def test_nothing_new_leaves_after_the_signal_and_the_next_start_sends_it(
+    tmp_path: Path, torture: Torture
+) -> None:
+    """Eight orders are on the wire, more wait for their turn, and one is just coming in."""
+    number, held = 20, asyncio.Event()
+    waiting = [f"place-{n}" for n in range(number)]
+    under_way: list[str] = []
+
+    async def hold(exchange: Exchange) -> None:
+        under_way.append(exchange.request.path)
+        await held.wait()
+        await accepts(exchange)
+
+    async with crowd(tmp_path, 1, 0, RECEIVER_TIMEOUT="25") as running, asyncio.timeout(SECONDS):
+        [serving], [driving], scene = running.services, running.drivers, running.scene
+        scene.creates |= dict.fromkeys(waiting, says({"message": "busy"}, 429, Retry_After="1"))
+        for mark in waiting:
+            await driving.order(FAMILIES["revid"].order(mark), mark)
+        turned_away = len(scene.provider.bought())
+        scene.creates |= dict.fromkeys([*waiting, "place-99"], hold)
+        await scene.provider.until(lambda: len(under_way) == 8)
+        async with coming_in(driving.url, json.dumps(FAMILIES["revid"].order("place-99")).encode()) as order:
+            serving.send(signal.SIGTERM)
+            await refuses_connections(driving.url)
+            answer = await order.finish()
+            held.set()
+            code = await asyncio.to_thread(serving.ended)
+        assert code == 0
+        sent_after = len(scene.provider.bought()) - turned_away - 8
+        assert sent_after == 0, "orders left after the signal"
+        states = Counter(task.state for task in witness.look(tmp_path / DATABASE).values())
+        assert states == {"submitted": 8, "queued": number - 8 + 1}
+        assert answer.startswith(b"HTTP/1.1 201 "), answer
+        assert scene.database.rows("SELECT 1 FROM task WHERE leased_until IS NOT NULL") == []
+        await asyncio.to_thread(serving.start)
+        await driving.all_settled(SECONDS)
+        assert serving.stop() == 0
+    found = witness.look(tmp_path / DATABASE)
+    witness.assert_each_ended_once(found)
+    assert Counter(task.state for task in found.values()) == {"succeeded": number + 1}
+    assert len(scene.provider.bought()) == turned_away + number + 1, "each was bought once"
+    torture.figures(sent_after_the_signal=sent_after)
+
+
+class ComingIn:
+    """A request whose head was read, and whose body is still missing."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._body = body
+
+    async def finish(self) -> bytes:
+        """Send the body; returns the whole answer."""
+        self._writer.write(self._body)
+        await self._writer.drain()
+        return await self._reader.read()
+
+
+@contextlib.asynccontextmanager
+async def coming_in(url: str, body: bytes) -> AsyncIterator[ComingIn]:
+    """Begin an order, and wait until the service asks for its body."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+    head = f"POST /api/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n"
+    writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    try:
+        yield ComingIn(reader, writer, body)
+    finally:
+        writer.close()
+
+
+async def refuses_connections(url: str) -> None:
+    """Wait until nobody listens there any more: the stop has begun."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        except OSError:
+            return
+        writer.close()
+        await asyncio.sleep(0.01)
