@@ -24,7 +24,7 @@ from tests.torture.witness import Found
 pytestmark = pytest.mark.anyio
 
 TIMES = {
-    "RECEIVER_TIMEOUT": "1.5",
+    "RECEIVER_TIMEOUT": "3",
     "RECEIVER_CALLBACK_GRACE": "0.3",
     "RECEIVER_POLL_AFTER": "0.3",
     "RECEIVER_POLL_EVERY": "0.3",
@@ -101,7 +101,7 @@ async def test_a_kill_at_any_place_buys_nothing_twice_and_leaves_nothing_behind(
     tmp_path: Path, torture: Torture
 ) -> None:
     names = shuffled(torture.random, torture.size(1, 25))
-    async with rounds(tmp_path, "30" if torture.full else "8.5") as played, asyncio.timeout(SECONDS):
+    async with rounds(tmp_path, "30" if torture.full else "10") as played, asyncio.timeout(SECONDS):
         await played.play(names)
         await played.driver.all_settled(SECONDS)
         assert played.scene.serving.stop() == 0

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 MISSING = "strace is not installed" if shutil.which("strace") is None else ""
 WATCHED = "pwrite64,write,pwritev,writev,fdatasync,fsync,ftruncate,sendto,sendmsg,recvfrom,read"
 LONGEST = 70_000
@@ -58,7 +60,8 @@ def watching(pid: int, file: Path) -> Iterator[None]:
     try:
         assert tracer.stderr is not None
         first = tracer.stderr.readline()
-        assert "attached" in first, first
+        if "attached" not in first:
+            pytest.skip(f"strace may not watch another process here: {first.strip()}")
         yield
     finally:
         tracer.terminate()
