@@ -27,7 +27,7 @@ from tests.torture.witness import Found
 pytestmark = pytest.mark.anyio
 
 
-def seconds(torture: Torture) -> float:
+def patience(torture: Torture) -> float:
     """Give up what takes longer."""
     return torture.size(120, 600)
 
@@ -39,12 +39,12 @@ def seconds(torture: Torture) -> float:
 async def test_the_same_callback_from_many_clients_counts_once_also_beside_checks(
     tmp_path: Path, torture: Torture
 ) -> None:
-    async with crowd(tmp_path, 1, 0, RECEIVER_CALLBACK_GRACE="0") as running, asyncio.timeout(seconds(torture)):
+    async with crowd(tmp_path, 1, 0, RECEIVER_CALLBACK_GRACE="0") as running, asyncio.timeout(patience(torture)):
         tasks = await running.order(torture.size(60, 1000))
         told = {mark: it for mark, it in tasks.items() if it[0] != "rivya"}
         letters = [driver.done(*it, mark, mark, result_of(mark)) for mark, it in told.items()]
         await running.drivers[0].post(letters * 5, torture.random)
-        await running.drivers[0].all_settled(seconds(torture))
+        await running.drivers[0].all_settled(patience(torture))
         assert running.services[0].stop() == 0
         acked = running.drivers[0].acknowledged()
     found = witness.look(tmp_path / DATABASE)
@@ -74,7 +74,7 @@ async def test_a_callback_before_the_answer_finds_its_task_also_where_the_answer
     number, chance = torture.size(40, 500), torture.random
     seconds = 2.0 if torture.full else 0.5
     lost: set[str] = set()
-    async with crowd(tmp_path, 1, 0) as running, asyncio.timeout(seconds(torture)):
+    async with crowd(tmp_path, 1, 0) as running, asyncio.timeout(patience(torture)):
 
         async def early(exchange: Exchange) -> None:
             url, mark = exchange.request.callback_url, mark_of(exchange.request)
@@ -93,7 +93,7 @@ async def test_a_callback_before_the_answer_finds_its_task_also_where_the_answer
         orders = [CALLING_BACK[n % len(CALLING_BACK)].order(f"place-{n}") for n in range(number)]
         keyed = [running.drivers[0].order(order, order["input"]["prompt"]) for order in orders]
         await asyncio.gather(*keyed)
-        await running.drivers[0].all_settled(seconds(torture))
+        await running.drivers[0].all_settled(patience(torture))
         assert running.services[0].stop() == 0
         without_a_task = running.scene.database.rows("SELECT count(*) FROM delivery WHERE task_id IS NULL")
     found = witness.look(tmp_path / DATABASE)
@@ -136,12 +136,12 @@ async def ask_from_everywhere(directory: Path, torture: Torture, polls: int, **s
         asked[task].append((began, time.monotonic()))
 
     number = torture.size(24, 1000)
-    async with crowd(directory, 2, polls, **settings) as running, asyncio.timeout(seconds(torture)):
+    async with crowd(directory, 2, polls, **settings) as running, asyncio.timeout(patience(torture)):
         running.scene.checks.update({f"place-{n}": slowly for n in range(number)})
         tasks = await running.order(number)
         told = [driver.working(*it, mark, mark) for mark, it in tasks.items() if it[0] != "rivya"]
         await asyncio.gather(*(driving.post(told, chance) for driving in running.drivers))
-        await running.drivers[1].all_settled(seconds(torture))
+        await running.drivers[1].all_settled(patience(torture))
         assert [serving.stop() for serving in running.services] == [0, 0]
     return asked
 
@@ -170,7 +170,7 @@ async def test_a_process_that_was_stopped_beyond_its_leases_writes_nothing_over(
 ) -> None:
     number, beyond = torture.size(2, 8), 30.0 if torture.full else 0.0
     settings = {"RECEIVER_TIMEOUT": "3", "RECEIVER_CALLBACK_GRACE": "5"}
-    async with crowd(tmp_path, 2, 0, **settings) as running, asyncio.timeout(seconds(torture)):
+    async with crowd(tmp_path, 2, 0, **settings) as running, asyncio.timeout(patience(torture)):
         late, other = running.services
         other.send(signal.SIGSTOP)
         stand = Standstill(running.scene, number)
@@ -185,7 +185,7 @@ async def test_a_process_that_was_stopped_beyond_its_leases_writes_nothing_over(
         stand.truth = finds_it_done
         letters = [driver.done("apixo", tasks[mark], mark, mark, result_of(mark)) for mark in stand.bought]
         await running.drivers[1].post(letters, torture.random)
-        await running.drivers[1].all_settled(seconds(torture))
+        await running.drivers[1].all_settled(patience(torture))
         assert [late.stop(), other.stop()] == [0, 0]
     found = witness.look(tmp_path / DATABASE)
     assert_all_succeeded_once(found, running.scene)
