@@ -135,7 +135,7 @@ class _Asked:
             ended_at=context.now,
             outcome=outcome,
             http_status=self.answer.status_code if self.answer else None,
-            message=str(self.error) if self.error else None,
+            message=context.redact(str(self.error)) if self.error else None,
             answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
         )
         write(tx, row, context, {"checks": row["checks"] + 1})

@@ -89,7 +89,7 @@ class Ending:
             ended_at=context.now,
             outcome=outcome_of(self.error),
             http_status=self.answer.status_code if self.answer else None,
-            message=self.error.message if self.error else None,
+            message=context.redact(self.error.message) if self.error else None,
             answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
         )
 

@@ -84,7 +84,7 @@ class _News:
         """Collect facts that are still empty, which even late news may fill."""
         self._learn_id()
         for name in ("reserved", "charged"):
-            value = getattr(self.event, name)
+            value = getattr(self.event, name) if self.source.believed else None  # it counts against the day's limit
             if value is not None and self.task[name] is None:
                 self.facts[name] = value
         if self.event.notices:

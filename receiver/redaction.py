@@ -31,7 +31,8 @@ def _spellings(character: str) -> str:
 
 
 _SLASH = _spellings("/")
-_CUT = re.compile(rf"{_spellings('…')}|\Z")
+_HALF_AN_ESCAPE = r"((?:%(?:25){0,4}[0-9A-Fa-f]?|\\{1,16}(?:u[0-9A-Fa-f]{0,3})?|&[#0-9A-Za-z]{0,8})??)"
+_CUT = re.compile(rf"{_HALF_AN_ESCAPE}(?:{_spellings('…')}|\Z)")
 _ENTITY = r"&(?:amp;){0,4}#[0-9A-Fa-fx]{1,8};"
 _TOKEN = re.compile(rf"(callbacks{_SLASH}(?:[A-Za-z0-9-]|{_ENTITY})+{_SLASH})(?:[A-Za-z0-9_.~%-]|{_ENTITY})+")
 _SIGNED_ID = re.compile(r"(tsk_[0-9a-z]+\.)[A-Za-z0-9_-]{27,}")
@@ -49,7 +50,10 @@ def _in_base64(text: bytes) -> Iterator[str]:
         yield from (plain, plain.replace("/", "\\/"), quote(plain, safe=""), plain.replace("+", "-").replace("/", "_"))
 
 
-_TOKEN_IN_BASE64 = re.compile(rf"(?:{'|'.join(_aligned(b'/callbacks/'))})[A-Za-z0-9+/_=-]*")
+_CALLBACKS = b"/callbacks/"
+_ENCODED_TOKEN = re.compile(
+    rf"(?:{'|'.join(_aligned(_CALLBACKS))})[A-Za-z0-9+/_=-]*|(?i:{_CALLBACKS.hex()})[0-9A-Fa-f]*"
+)
 
 
 class Redactor:
@@ -68,7 +72,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
-        text = _TOKEN_IN_BASE64.sub(REDACTED, self.url(text))
+        text = _ENCODED_TOKEN.sub(REDACTED, self.url(text))
         return _TOKEN.sub(rf"\g<1>{REDACTED}", text)
 
     def url(self, url: str) -> str:
@@ -99,8 +103,8 @@ class Redactor:
 def _cut(characters: Iterable[re.Pattern[str]], text: str, at: int) -> int | None:
     """Follow a secret from its beginning; return where the text was cut in it, None where it goes on otherwise."""
     for number, character in enumerate(characters):
-        if number >= SHORTEST and _CUT.match(text, at):
-            return at
+        if number >= SHORTEST and (cut := _CUT.match(text, at)):
+            return cut.end(1)
         step = character.match(text, at)
         if step is None:
             return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from tests.behaviour.families import FAMILIES, Family
+from tests.behaviour.families import KNOWN, Family
 
 PATIENCE = 10.0
 TLS_HELLO = b"\x16"
@@ -22,7 +22,7 @@ Kind = Literal["create", "check"]
 
 def family_of(account: str) -> Family:
     """The family of an account: `gateway-x` is a gateway."""
-    return FAMILIES[account.partition("-")[0]]
+    return KNOWN[account.partition("-")[0]]
 
 
 @dataclass(frozen=True)

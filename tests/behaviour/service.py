@@ -20,7 +20,7 @@ from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
-from tests.behaviour.families import FAMILIES, Body
+from tests.behaviour.families import FAMILIES, KNOWN, Body
 from tests.behaviour.provider import PATIENCE, Provider
 
 PUBLIC_URL = "https://hooks.example.com"
@@ -234,7 +234,7 @@ class Stage:
 
     def settings(self, **variables: str | None) -> Settings:
         """Load settings, with the database they name in place."""
-        named = {name if name.split("_")[0].lower() in FAMILIES else f"RECEIVER_{name}": value
+        named = {name if name.split("_")[0].lower() in KNOWN else f"RECEIVER_{name}": value
                  for name, value in variables.items()}  # fmt: skip
         directory = Path(named.get("RECEIVER_DATA_DIR") or self.directory)
         settings = with_secrets(Settings.load(environment(self.provider, directory, **named), CONFIG_TYPES))

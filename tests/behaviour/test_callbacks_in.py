@@ -300,6 +300,7 @@ async def test_a_success_for_a_refused_submission_that_names_no_task_is_kept_as_
 # --- bodies that name another task
 
 
+@pytest.mark.row("C2")
 @every_family
 @pytest.mark.parametrize("news", NEWS)
 async def test_a_body_that_names_another_id_is_never_applied(family: Family, news: str, service: Service) -> None:
@@ -311,6 +312,7 @@ async def test_a_body_that_names_another_id_is_never_applied(family: Family, new
     assert after["deliveries"] == 1
 
 
+@pytest.mark.row("C2")
 @every_family
 @pytest.mark.parametrize("state", ["unconfirmed", "queued"])
 async def test_a_body_that_names_the_id_of_another_of_our_tasks_touches_neither(
@@ -325,6 +327,7 @@ async def test_a_body_that_names_the_id_of_another_of_our_tasks_touches_neither(
     assert (await service.task(other["id"]))["deliveries"] == 0
 
 
+@pytest.mark.row("C2")
 @every_family
 async def test_a_task_only_hears_what_comes_to_its_own_url(family: Family, service: Service) -> None:
     one = await _submitted(service, family)

@@ -132,11 +132,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(home: Home, **changes: str) -> Iterator[Served]:
+def serving(home: Home, *words: str, **changes: str) -> Iterator[Served]:
     """Run the service on a free port, and its home's commands with it."""
     handle, name = tempfile.mkstemp(dir=home.directory, prefix="serve", suffix=".log")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "receiver", "serve"],
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "receiver", "serve", *words],
         cwd=home.directory,
         env=home.environ(**{"PORT": "0"} | changes),
         stdin=subprocess.DEVNULL,

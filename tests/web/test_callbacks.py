@@ -163,6 +163,7 @@ async def test_a_token_of_a_task_of_another_database_is_not_found(stage: Stage) 
 # --- rotated keys
 
 
+@pytest.mark.row("C6")
 async def test_tokens_of_an_older_key_verify_until_it_is_removed(stage: Stage) -> None:
     async with stage.serve(SECRET_KEYS="old") as service:
         old = await ordered(service)
@@ -184,13 +185,36 @@ async def test_the_first_key_signs(stage: Stage) -> None:
         assert await service.call_back(task["id"], DONE) == "applied"
 
 
-async def test_a_token_does_not_age(stage: Stage) -> None:
+@pytest.mark.row("C3")
+@pytest.mark.parametrize("days", [1 / 24, -30, 60])
+async def test_a_token_does_not_age_whatever_the_clock_said_when_it_was_signed(days: float, stage: Stage) -> None:
+    began = stage.clock.now
+    stage.clock.advance(days * 86_400)
     async with stage.serve() as service:
         task = await ordered(service)
-        stage.clock.advance(60 * 86_400)
+    stage.clock.now = began
+    async with stage.serve() as service:
         assert await service.call_back(task["id"], REVID.working("r-1")) == "applied"
-        stage.clock.advance(-90 * 86_400)
         assert await service.call_back(task["id"], DONE) == "applied"
+
+
+@pytest.mark.row("C3")
+async def test_the_token_of_an_old_task_is_taken_and_what_is_settled_stays(stage: Stage) -> None:
+    async with stage.serve() as service:
+        stage.provider.on_create(REVID, says(REVID.accepted("r-1")), says(REVID.accepted("r-2")))
+        closed, still_open = [await service.order(REVID.order()) for _ in range(2)]
+        assert await service.call_back(closed["id"], DONE) == "applied"
+        before = await service.task(closed["id"])
+        stage.clock.advance(60 * 86_400)
+        assert await service.call_back(closed["id"], DONE) == "repeated"
+        after = await service.task(closed["id"])
+        moving = {"deliveries", "updated_at"}
+        assert {k: v for k, v in after.items() if k not in moving} == {
+            k: v for k, v in before.items() if k not in moving
+        }
+        assert await service.call_back(still_open["id"], REVID.done("r-2", URL)) == "applied"
+        stage.clock.advance(-90 * 86_400)
+        assert await service.call_back(still_open["id"], REVID.done("r-2", URL)) == "repeated"
 
 
 # --- 415 and 413
