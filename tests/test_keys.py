@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from receiver.errors import ConfigError
-from receiver.keys import prepare_data_dir, with_secrets
+from receiver.keys import guessable, known, prepare_data_dir, with_secrets
 from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
 
@@ -161,3 +161,32 @@ def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
     before = mode(directory)
     prepare_data_dir(directory)
     assert mode(directory) == before
+
+
+# --- what is said of them
+
+
+def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
+    environ = {
+        "RECEIVER_SECRET_KEYS": "sign-1,sign-2",
+        "RECEIVER_API_TOKENS": "token-1",
+        "KIE_API_KEY": "kie-key",
+        "KIE_WEBHOOK_SECRET": "kie-secret",
+        "GATEWAY_X_API_KEY": "gateway-key",
+        "GATEWAY_X_BASE_URL": "https://x.example.com",
+    }
+    database = "postgres://user:p%40ss?word@db.example.com/x?sslmode=require&password=another"
+    found = settings(tmp_path, **environ, RECEIVER_DATABASE_URL=database)
+    secret = {value for name, value in environ.items() if not name.endswith("_URL")} - {"sign-1,sign-2"}
+    assert set(known(found)) == secret | {"sign-1", "sign-2", "p%40ss?word", "p@ss?word", "another"}
+    assert known(settings(tmp_path, **environ, RECEIVER_DATABASE_URL="postgres://user@db.example.com/x"))[-1] != ""
+    assert known(settings(tmp_path)) == [], "the sandbox's keys are the word"
+
+
+def test_keys_and_tokens_that_can_be_guessed_are_named_and_not_shown(tmp_path: Path) -> None:
+    short = settings(tmp_path, RECEIVER_SECRET_KEYS=f"{'k' * 16},shrt", RECEIVER_API_TOKENS="t" * 15)
+    sentences = guessable(short)
+    assert [sentence.split()[0] for sentence in sentences] == ["RECEIVER_SECRET_KEYS", "RECEIVER_API_TOKENS"]
+    assert not any("shrt" in sentence or "tttt" in sentence for sentence in sentences)
+    assert guessable(settings(tmp_path, RECEIVER_SECRET_KEYS="k" * 16, RECEIVER_API_TOKENS="t" * 16)) == []
+    assert guessable(with_secrets(settings(tmp_path))) == []

@@ -1,8 +1,11 @@
 """Commands where nothing runs: what is missing is named, nothing is made in passing, and wrong use ends with 2."""
 
-import pytest
+import io
 
-from receiver.cli.terminal import one_line, what
+import pytest
+from rich.console import Console
+
+from receiver.cli.terminal import one_line, task_table, what
 from receiver.documents import Document
 
 from .rig import Home
@@ -81,8 +84,9 @@ def test_offline_a_task_is_stored_withdrawn_and_ordered_again(empty: Home) -> No
     assert (empty.data.stat().st_mode & 0o777) == 0o700
 
 
+@pytest.mark.row("C9")
 @pytest.mark.parametrize(
-    "text", ["two\nlines", "a\ttab", "\x1b]0;title\x07", "\u2028next", "\x9b31m", "a\rb", "\udcff"]
+    "text", ["\u202etxt.exe", "two\nlines", "a\ttab", "\x1b]0;title\x07", "\u2028next", "\x9b31m", "a\rb", "\udcff"]
 )
 def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> None:
     shown = one_line(text)
@@ -93,3 +97,17 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
     assert what(task).plain.isprintable()
     assert what({**task, "error": None, "notices": [text]}).plain.isprintable()
     assert what({**task, "outputs": [{"url": text}]}).plain.isprintable()
+    whole = {
+        "id": "tsk_1",
+        "state": "failed",
+        "provider": "[red]x[/red]",
+        "model": text,
+        "created_at": "2026-11-20T12:00:00Z",
+    }
+    drawing = io.StringIO()
+    Console(file=drawing, width=300, soft_wrap=True).print(task_table([{**task, **whole}]))
+    head, *rows = drawing.getvalue().rstrip("\n").split("\n")
+    assert head.startswith("task")
+    assert len(rows) == 1
+    assert rows[0].isprintable()
+    assert "[red]x[/red]" in rows[0], "no markup is read in it"
