@@ -90,6 +90,7 @@ def test_a_secret_is_not_shown(writing: str, key: str) -> None:
     assert Redactor(KEYS).text(written) == written[:before] + REDACTED + written[after:]
 
 
+@pytest.mark.row("C8")
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("before", ["", "a", "ab", "Basic:"])
@@ -109,6 +110,7 @@ def test_the_token_of_a_callback_url_in_base64_is_not_shown(before: str) -> None
     assert base64.b64encode(TOKEN.encode()).decode()[8:20] not in shown
 
 
+@pytest.mark.row("C8")
 @pytest.mark.parametrize("cut", ["", "…", "\\u2026", '\\\\\\u2026", "more'])
 @pytest.mark.parametrize("key", KEYS)
 def test_the_beginning_of_a_secret_after_which_a_text_was_cut_is_not_shown(key: str, cut: str) -> None:

@@ -222,6 +222,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.row("C8")
 def test_secrets_are_there_and_show_in_no_spelling_of_the_settings() -> None:
     found = load(SECRETS)
     assert found.providers["gateway-x"].api_key.get_secret_value() == SECRET
@@ -230,6 +231,7 @@ def test_secrets_are_there_and_show_in_no_spelling_of_the_settings() -> None:
         assert SECRET not in shown
 
 
+@pytest.mark.row("C8")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

@@ -114,6 +114,7 @@ def signed(body: bytes, seconds: int, key: bytes = KEY) -> dict[str, str]:
     return {"webhook-id": "msg_1", "webhook-timestamp": str(seconds), "webhook-signature": f"v1,{signature}"}
 
 
+@pytest.mark.row("C5")
 async def test_a_signature_is_checked_where_there_is_one(stage: Stage) -> None:
     async with stage.serve(RIVYA_WEBHOOK_SECRET=SECRET) as service:
         service.provider.on_create(RIVYA, says(RIVYA.accepted(ID)))

@@ -228,6 +228,7 @@ async def test_no_secret_of_ours_is_ever_shown(family: Family, service: Service)
     assert not path or path.rpartition(".")[2] not in text
 
 
+@pytest.mark.row("C8")
 async def test_a_key_echoed_by_the_provider_is_not_shown_in_the_history(service: Service, provider: Provider) -> None:
     provider.on_create(REVID, says({"code": 401, "msg": "bad key the-key-of-revid"}, 401))
     task = await service.order(REVID.order())

@@ -20,9 +20,9 @@ ID, URL = "e989621f54392584b05867f87b160672", "https://cdn.example.com/out.mp4"
 SECRET = "the-webhook-hmac-key"
 OTHERS = {
     "failed": KIE.failed(ID),
-    "other URLs": KIE.done(ID, "https://evil.example.com/x.mp4"),
-    "other cost": {**KIE.done(ID, URL), "data": {**KIE.done(ID, URL)["data"], "costTime": 1, "creditsConsumed": 99}},
-    "no result": KIE.done(ID),
+    "urls": KIE.done(ID, "https://evil.example.com/x.mp4"),
+    "cost": {**KIE.done(ID, URL), "data": {**KIE.done(ID, URL)["data"], "costTime": 1, "creditsConsumed": 99}},
+    "empty": KIE.done(ID),
 }
 each_change = pytest.mark.parametrize("change", OTHERS)
 

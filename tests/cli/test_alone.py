@@ -32,6 +32,7 @@ WRONG = {
 }
 
 
+@pytest.mark.row("C8")
 def test_wrong_settings_exit_2_and_every_variable_is_named_and_no_secret_shown(empty: Home) -> None:
     for ran in empty.run_all([["list"], ["serve"]], **WRONG):
         assert (ran.code, ran.out) == (2, "")
@@ -39,6 +40,17 @@ def test_wrong_settings_exit_2_and_every_variable_is_named_and_no_secret_shown(e
         assert len(ran.err.splitlines()) == 1 + len(WRONG)
         assert "hunter2" not in ran.err
     assert list(empty.directory.iterdir()) == []
+
+
+@pytest.mark.row("C8")
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(empty: Home) -> None:
+    environ = {"REVID_API_KEY": "a-key-of-revid", "PORT": "0"}
+    environ["RECEIVER_DATABASE_URL"] = "postgres://user:hunter2%40canary@127.0.0.1:9/receiver"
+    for ran in empty.run_all([["list"], ["serve"]], **environ):
+        assert ran.code != 0
+        assert "127.0.0.1" in ran.err
+        assert "hunter2" not in ran.err + ran.out
+        assert "canary" not in ran.err + ran.out
 
 
 def test_wrong_use_exits_2_and_says_how(empty: Home) -> None:
