@@ -7,6 +7,8 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
+import httpx
+
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+\w+)?")
 _SQLITE = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?")
 _LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".localdomain")
@@ -20,10 +22,13 @@ def check_base_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it raises where it is no port
-    except ValueError:  # whose words would quote what may be a password
+        httpx.URL(value)  # what the client that asks cannot read is no address
+    except (ValueError, httpx.InvalidURL):  # whose words would quote what may be a password
         raise ValueError("must be a whole http:// or https:// URL, with a port up to 65535 or none") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a whole http:// or https:// URL")
+    if re.search(r"[^\w.:-]", parts.hostname):  # which clients drop, fold or quote, each in its own way
+        raise ValueError("must name its host in letters, digits, dots and hyphens")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not contain a user name or password")
     if parts.query or parts.fragment or re.search(r"[\s\\?#]", value):

@@ -1,7 +1,7 @@
 """Drives a provider's requests over httpx: limits, deadlines, and httpx's errors in our words.
 
-All outgoing provider I/O is here, so that another HTTP client would be one file. Redirects are not followed, the
-environment's proxies and netrc are not read, and answers are bounded.
+All outgoing provider I/O is here, so that another HTTP client would be one file. Redirects are not followed, cookies
+are not kept, the environment's proxies and netrc are not read, and answers are bounded.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import httpcore
@@ -94,6 +95,7 @@ class Outbound:
                 transport=_Transport(self._network, self._trusted or _trusted(), keep=5 if keep_alive else 0),
                 follow_redirects=False,
                 trust_env=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else whatever is set is sent for ever
             )
         return client
 

@@ -48,8 +48,13 @@ def test_a_base_url_ends_after_its_path_and_without_a_slash(value: str, expected
         "https://[::1",
         "https://[nonsense]",
         "https://user:password@exa\u2100mple.com",
+        "https://exa\x01mple.com",
+        "https://exa<mple.com",
+        "https://exa%41mple.com",
+        "https://127\u30020\u30020\u30021",
     ],
 )
+@pytest.mark.row("E7")
 def test_anything_else_is_no_base_url_and_the_words_about_it_quote_nothing(value: str) -> None:
     with pytest.raises(ValueError, match=r"^must ") as caught:
         check_base_url(value)
@@ -90,6 +95,7 @@ def test_a_public_url_is_https_or_leads_to_a_private_host(value: str) -> None:
         "http://10.0.0.1.example.com",
     ],
 )
+@pytest.mark.row("E7")
 def test_plain_http_to_anybody_else_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="must be https"):
         check_public_url(value)

@@ -153,11 +153,13 @@ def closed_port() -> int:
         return port
 
 
+@pytest.mark.row("E4")
 async def test_a_refused_connection_was_not_sent(outbound: Outbound) -> None:
     assert isinstance(await failure(outbound, f"http://127.0.0.1:{closed_port()}/"), NotSent)
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", f"{'a' * 70}.invalid"])
+@pytest.mark.row("E6")
 async def test_a_name_without_an_address_was_not_sent(outbound: Outbound, host: str) -> None:
     outbound = Outbound(5.0, lambda: NOW)
     with pytest.raises(NotSent) as caught:
@@ -180,11 +182,13 @@ def deaf() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
+@pytest.mark.row("E3")
 async def test_a_connection_that_hangs_was_not_sent(outbound: Outbound) -> None:
     with deaf() as port:
         assert isinstance(await failure(outbound, f"http://127.0.0.1:{port}/"), NotSent)
 
 
+@pytest.mark.row("E4")
 async def test_a_failed_tls_handshake_was_not_sent(outbound: Outbound) -> None:
     async def plain(_: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
@@ -194,6 +198,7 @@ async def test_a_failed_tls_handshake_was_not_sent(outbound: Outbound) -> None:
         assert isinstance(await failure(outbound, f"https://127.0.0.1:{peer.port}/"), NotSent)
 
 
+@pytest.mark.row("E3")
 async def test_a_tls_handshake_that_hangs_was_not_sent(outbound: Outbound) -> None:
     async def mute(_: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -203,6 +208,7 @@ async def test_a_tls_handshake_that_hangs_was_not_sent(outbound: Outbound) -> No
         assert peer.connections == 1
 
 
+@pytest.mark.row("E3")
 async def test_what_waited_for_a_connection_in_vain_was_not_sent(outbound: Outbound) -> None:
     async with Peer(answering(b"", linger=True)).listening() as peer:
         waiting = [buy(outbound, peer.url, headers={"X-Number": f"<{n}>"}) for n in range(CONNECTIONS + 5)]
@@ -281,6 +287,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("trouble", BROKEN)
+@pytest.mark.row("E4")
+@pytest.mark.row("E5")
 async def test_a_broken_answer_leaves_open_what_was_received(outbound: Outbound, trouble: str) -> None:
     async with Peer(BROKEN[trouble]).listening() as peer:
         error = await failure(outbound, peer.url)
@@ -301,6 +309,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("trouble", SLOW)
+@pytest.mark.row("E3")
 async def test_an_answer_that_takes_too_long_ends_with_the_whole_requests_time(
     outbound: Outbound, trouble: str
 ) -> None:
@@ -334,6 +343,7 @@ LOCATIONS = [
 
 @pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 See Other", b"307 Temporary", b"308 Permanent"])
 @pytest.mark.parametrize("location", LOCATIONS, ids=range(len(LOCATIONS)))
+@pytest.mark.row("E8")
 async def test_a_redirect_is_never_followed_nor_taken_for_a_request_that_did_not_arrive(
     outbound: Outbound, status: bytes, location: bytes
 ) -> None:
@@ -367,6 +377,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize("form", READABLE)
+@pytest.mark.row("E4")
 async def test_an_answer_is_read_whatever_its_form(outbound: Outbound, form: str) -> None:
     async with Peer(answering(READABLE[form])).listening() as peer:
         answer = await buy(outbound, peer.url)
@@ -408,6 +419,7 @@ async def test_every_request_says_who_we_are_and_asks_for_no_compression(outboun
         assert "content-length" not in heads[1]
 
 
+@pytest.mark.row("E12")
 async def test_the_environment_sends_nothing_elsewhere_and_adds_no_credentials(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -425,6 +437,16 @@ async def test_the_environment_sends_nothing_elsewhere_and_adds_no_credentials(
         await outbound.close()
         assert canary.connections == 0
         assert all(b"authorization" not in head.lower() for _, head in peer.heads)
+
+
+@pytest.mark.row("E8")
+async def test_cookies_are_not_kept(outbound: Outbound) -> None:
+    """Nobody needs them, and a provider could fill every later request with them."""
+    raw = http(b"{}", b"Set-Cookie: a=b", b"Set-Cookie: c=d; Path=/; Max-Age=9999")
+    async with Peer(answering(raw)).listening() as peer:
+        for paid in (True, False, True, False):
+            await buy(outbound, peer.url, paid=paid)
+        assert all(b"cookie" not in head.lower() for _, head in peer.heads)
 
 
 async def test_a_purchase_is_told_of_before_it_leaves_and_sends_what_it_is_told(outbound: Outbound) -> None:
@@ -463,6 +485,7 @@ async def test_a_purchase_that_is_called_off_before_it_leaves_is_not_sent(outbou
 # --- connections
 
 
+@pytest.mark.row("E4")
 async def test_purchases_take_fresh_connections_and_others_keep_theirs(outbound: Outbound) -> None:
     async with Peer(answering(http(), keep=True)).listening() as peer:
         for paid in (False, True, False, True, True, False):
@@ -479,6 +502,7 @@ async def test_many_purchases_at_once_never_share_a_connection() -> None:
     await outbound.close()
 
 
+@pytest.mark.row("E4")
 async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used(outbound: Outbound) -> None:
     async with Peer(answering(http())).listening() as peer:  # it says nothing of closing, and closes
         for number in range(10):
@@ -487,6 +511,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used(outbound:
             assert peer.connections == number + 1
 
 
+@pytest.mark.row("E3")
 async def test_an_account_that_hangs_holds_up_no_other() -> None:
     outbound = Outbound(3.0, lambda: NOW)
     async with (

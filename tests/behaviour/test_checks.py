@@ -163,6 +163,8 @@ USELESS: dict[str, Script] = {
 
 
 @every_family
+@pytest.mark.row("E2")
+@pytest.mark.row("E5")
 async def test_a_failed_check_never_fails_the_task(family: Family, service: Service, provider: Provider) -> None:
     task = await ordered(service, family)
     for number, (name, script) in enumerate(USELESS.items(), 1):
@@ -177,6 +179,7 @@ async def test_a_failed_check_never_fails_the_task(family: Family, service: Serv
     assert len(provider.bought()) == 1
 
 
+@pytest.mark.row("E3")
 async def test_a_silent_check_never_fails_the_task(stage: Stage) -> None:
     async with stage.serve(TIMEOUT="0.2") as service:
         task = await ordered(service, REVID)
@@ -209,6 +212,7 @@ async def test_a_success_inside_an_envelope_that_says_no_is_a_success(service: S
 # --- gaps
 
 
+@pytest.mark.row("E2")
 async def test_gaps_between_checks_grow_up_to_their_cap(stage: Stage) -> None:
     async with stage.serve(POLL_EVERY="10", POLL_MAX="60") as service:
         task, gaps = await ordered(service, REVID), []
@@ -220,6 +224,7 @@ async def test_gaps_between_checks_grow_up_to_their_cap(stage: Stage) -> None:
         assert 0.8 * grown <= gap <= 1.2 * grown
 
 
+@pytest.mark.row("E2")
 async def test_gaps_are_jittered(service: Service, provider: Provider) -> None:
     for number in range(8):
         provider.on_create(REVID, says(REVID.accepted(f"r-{number}")))
@@ -237,6 +242,7 @@ RETRIES = [
 
 @pytest.mark.parametrize(("headers", "seconds"), RETRIES)
 @every_family
+@pytest.mark.row("E1")
 async def test_a_429_to_a_check_is_respected(
     family: Family, headers: dict[str, str], seconds: float, service: Service, provider: Provider
 ) -> None:
@@ -247,6 +253,7 @@ async def test_a_429_to_a_check_is_respected(
     assert milliseconds(task["next_check_at"]) - service.clock.now == seconds * 1000
 
 
+@pytest.mark.row("E1")
 async def test_a_retry_after_beyond_the_deadline_waits_until_the_deadline(service: Service, provider: Provider) -> None:
     task = await ordered(service, REVID)
     service.clock.advance(7000)
@@ -324,6 +331,7 @@ async def test_without_poller_nothing_is_asked_unless_somebody_causes_it(stage: 
         await service.until_checked(task["id"])
 
 
+@pytest.mark.row("E3")
 async def test_one_slow_provider_does_not_hold_up_another(service: Service, provider: Provider) -> None:
     slow, fast = await ordered(service, REVID), await ordered(service, APIXO)
 

@@ -106,6 +106,7 @@ async def test_a_deadline_may_be_short_and_fractional(stage: Stage) -> None:
         assert (await service.task(task["id"]))["state"] == "expired"
 
 
+@pytest.mark.row("G1")
 async def test_a_clock_that_jumps_a_day_ahead_still_asks_before_it_gives_up(
     service: Service, provider: Provider
 ) -> None:

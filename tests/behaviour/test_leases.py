@@ -156,6 +156,7 @@ async def test_a_crashed_submission_hears_its_callback(stage: Stage) -> None:
         assert (await service.task(task["id"]))["state"] == "succeeded"
 
 
+@pytest.mark.row("G1")
 async def test_a_crashed_submission_left_by_a_clock_that_was_ahead_is_resolved_too(stage: Stage) -> None:
     remains = await crash(stage, REVID)
     stage.clock.advance(-86_400)

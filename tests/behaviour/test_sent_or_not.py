@@ -47,6 +47,7 @@ NOT_RECEIVED = [
 
 @every_family
 @pytest.mark.parametrize("base_url", NOT_RECEIVED)
+@pytest.mark.row("E6")
 async def test_what_provably_was_not_received_is_queued_again(family: Family, base_url: str, stage: Stage) -> None:
     base_url = base_url.format(port=stage.provider.url.rpartition(":")[2])
     async with stage.serve(**{f"{family.name.upper()}_BASE_URL": base_url}) as service:
@@ -63,6 +64,7 @@ async def test_what_provably_was_not_received_is_queued_again(family: Family, ba
         assert len(stage.provider.bought(family)) == 1
 
 
+@pytest.mark.row("E6")
 async def test_the_pauses_between_tries_grow_up_to_their_cap(stage: Stage) -> None:
     async with stage.serve(REVID_BASE_URL=DEAD_PORT, POLL_EVERY="10", POLL_MAX="60") as service:
         task, pauses = await service.order(REVID.order()), []
@@ -108,6 +110,7 @@ BUSY = [
 
 
 @pytest.mark.parametrize("asked", BUSY)
+@pytest.mark.row("E1")
 async def test_a_429_is_queued_again_for_as_long_as_the_provider_says(
     asked: Asked, service: Service, provider: Provider
 ) -> None:
@@ -119,6 +122,7 @@ async def test_a_429_is_queued_again_for_as_long_as_the_provider_says(
 
 
 @every_family
+@pytest.mark.row("E1")
 async def test_a_429_is_tried_again_not_before_its_time_and_bought_once(
     family: Family, service: Service, provider: Provider
 ) -> None:
@@ -188,6 +192,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("no", REFUSALS.values(), ids=list(REFUSALS))
+@pytest.mark.row("E5")
 async def test_a_refusal_is_failed_in_the_providers_words_and_never_sent_again(
     no: No, service: Service, provider: Provider
 ) -> None:
@@ -251,6 +256,8 @@ UNCLEAR = [
 
 
 @pytest.mark.parametrize(("family", "name"), UNCLEAR)
+@pytest.mark.row("E2")
+@pytest.mark.row("E5")
 async def test_what_may_have_been_received_is_unconfirmed_and_never_sent_again(
     family: Family, name: str, service: Service, provider: Provider
 ) -> None:
@@ -274,6 +281,7 @@ async def test_a_server_fault_inside_an_http_200_is_unconfirmed(service: Service
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n{"], ids=["silent", "half"])
 @every_family_without_keys
+@pytest.mark.row("E3")
 async def test_no_answer_in_time_is_unconfirmed(family: Family, beginning: bytes, stage: Stage) -> None:
     stage.provider.on_create(family, hangs(beginning))
     async with stage.serve(TIMEOUT="0.3") as service:
@@ -285,6 +293,7 @@ async def test_no_answer_in_time_is_unconfirmed(family: Family, beginning: bytes
     assert len(stage.provider.bought()) == 1
 
 
+@pytest.mark.row("E3")
 async def test_an_answer_that_drips_is_not_waited_for_longer_than_the_whole_timeout(stage: Stage) -> None:
     stage.provider.on_create(REVID, drips(REVID.accepted("slow"), 0.02))
     async with stage.serve(TIMEOUT="0.3") as service:
@@ -293,6 +302,7 @@ async def test_an_answer_that_drips_is_not_waited_for_longer_than_the_whole_time
         assert task["error"]["code"] == "timeout"
 
 
+@pytest.mark.row("E3")
 async def test_an_order_that_found_no_free_connection_was_not_received(stage: Stage) -> None:
     """More orders at once than one account has connections: those that never got one wait in the queue."""
     stage.provider.on_create(REVID, hangs())
@@ -314,6 +324,7 @@ async def test_an_id_that_another_task_holds_is_not_taken(service: Service, prov
     assert any(first["id"] in notice for notice in second["notices"])
 
 
+@pytest.mark.row("E8")
 async def test_a_redirect_is_not_followed(service: Service, provider: Provider) -> None:
     provider.on_create(REVID, shows("", 307, Location=f"{provider.url}/revid/paid/sora2/create"))
     await service.order(REVID.order())

@@ -74,6 +74,7 @@ async def test_a_holder_that_waits_longer_or_whose_clock_is_ahead_a_little_is_no
     assert await store.write(lambda tx: tasks.claim_one(tx, "tsk_patient", NOW, NOW + LEASE)) is None
 
 
+@pytest.mark.row("G1")
 async def test_a_lease_left_by_a_clock_that_was_far_ahead_is_not_waited_for(store: Store, file: Path) -> None:
     far = NOW + LEASE + SKEW + 1
     await store.write(add_tasks(task_row("tsk_1", state="submitting", leased_until=far)))
@@ -96,6 +97,7 @@ async def test_a_change_is_made_only_in_the_state_it_was_decided_in(store: Store
 HOUR = 3_600_000
 
 
+@pytest.mark.row("G1")
 async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(store: Store, file: Path) -> None:
     rows = [
         task_row("tsk_ahead", next_check_at=NOW + HOUR + 7000, updated_at=NOW + HOUR),
@@ -120,6 +122,7 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
     }
 
 
+@pytest.mark.row("G1")
 async def test_the_search_for_such_plans_reads_no_task_that_is_settled(store: Store, file: Path) -> None:
     """A database may hold a million of those."""
     query = reading.select_plans_of_tomorrow(NOW).compile(compile_kwargs={"literal_binds": True})
@@ -129,6 +132,7 @@ async def test_the_search_for_such_plans_reads_no_task_that_is_settled(store: St
     assert "SCAN task USING COVERING INDEX task_due" in plan
 
 
+@pytest.mark.row("G1")
 async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -> None:
     """Nor do the credits that they cost: the clock was ahead, and may have been so by years."""
     await store.write(
@@ -142,6 +146,7 @@ async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -
     assert await store.write(lambda tx: spending.spent_on(tx, "revid", today + 3 * spending.DAY)) == 7
 
 
+@pytest.mark.row("G1")
 async def test_a_rate_counts_what_left_up_to_now(store: Store, file: Path) -> None:
     await store.write(add_tasks(task_row("tsk_1")))
     with outside(file) as connection:

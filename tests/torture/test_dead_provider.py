@@ -144,7 +144,7 @@ async def test_a_dead_provider_delays_no_other(death: str, stage: Stage, torture
 async def test_sixty_orders_at_a_hanging_provider_all_end_in_time(death: str, stage: Stage, torture: Torture) -> None:
     it = DEATHS[death]
     with contextlib.ExitStack() as stack:
-        variables: dict[str, str | None] = {"TIMEOUT": "1.5"}
+        variables: dict[str, str | None] = {"TIMEOUT": "1"}
         if it.deaf:
             variables["REVID_BASE_URL"] = f"http://127.0.0.1:{stack.enter_context(deaf())}"
         async with stage.serve(**variables) as service:
@@ -155,8 +155,8 @@ async def test_sixty_orders_at_a_hanging_provider_all_end_in_time(death: str, st
             answered = time.monotonic() - began
             states = [(await service.until_state(it["id"], "queued", "unconfirmed"))["state"] for it in tasks]
             ended = time.monotonic() - began
-            assert answered < 1.5 + NOISE
-            assert ended < 1.5 + NOISE
+            assert answered < 1 + NOISE
+            assert ended < 1 + NOISE
             bought = stage.provider.bought()
             assert states.count("unconfirmed") >= len(bought)
             assert len({_prompt(request) for request in bought}) == len(bought)
@@ -209,7 +209,12 @@ def test_a_name_whose_servers_keep_silent_delays_no_other_nor_the_end(tmp_path: 
 def _service(directory: Path, port: int, provider_port: int, within: tuple[str, ...]) -> Process:
     """A service whose healthy providers have a name, too: names are what this is about."""
     places = {f"{name.upper()}_BASE_URL": f"http://localhost:{provider_port}/{name}" for name in FAMILIES}
-    places |= {"REVID_BASE_URL": f"http://{DEAD_NAME}:{provider_port}", "RECEIVER_TIMEOUT": "30"}
+    places |= {
+        "REVID_BASE_URL": f"http://{DEAD_NAME}:{provider_port}",
+        "RECEIVER_TIMEOUT": "30",
+        "RECEIVER_CALLBACK_GRACE": "0.3",
+        "RECEIVER_POLL_EVERY": "0.3",
+    }
     process = service(directory, port, provider_port, **places)
     process.within = within
     return process
