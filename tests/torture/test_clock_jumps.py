@@ -13,6 +13,7 @@ import pytest
 from tests.behaviour.families import APIXO, CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA
 from tests.behaviour.provider import Exchange, Received, after, asked_about, family_of, hangs, says, slams
 from tests.behaviour.service import NOW, TOKEN, Service, Stage, Task, milliseconds, staged
+from tests.behaviour.test_account_callbacks import address, event
 from tests.torture.harness import Torture
 
 pytestmark = [pytest.mark.anyio, pytest.mark.row("G1")]
@@ -300,6 +301,33 @@ async def test_a_repeat_is_given_up_when_nobody_knows_how_long_ago_the_first_try
             await service.poll_after(60)
         assert (await service.task(task["id"]))["state"] == "unconfirmed"
         assert len(stage.provider.bought()) == sent
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, -30 * DAY])
+async def test_a_callback_that_waits_for_its_task_finds_it_after_a_jump(jump: int, stage: Stage) -> None:
+    async with stage.serve() as service:
+        held = await service.deliver(address(), event(RIVYA.done("r-1", URL)))
+        assert held.json() == {"outcome": "held"}
+        stage.clock.advance(jump)
+        stage.provider.on_create(RIVYA, says(RIVYA.accepted("r-1")))
+        stage.provider.on_check(RIVYA, is_done)
+        task = await service.order(RIVYA.order())
+        assert task["deliveries"] == 1
+        await service.poll()
+        assert (await service.task(task["id"]))["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, -30 * DAY])
+async def test_tasks_that_wait_for_others_to_end_go_when_they_do(jump: int, stage: Stage) -> None:
+    async with stage.serve(REVID_MAX_RUNNING="1") as service:
+        first, second = await service.order(REVID.order("first")), await service.order(REVID.order("second"))
+        assert (first["state"], second["state"]) == ("submitted", "queued")
+        stage.clock.advance(jump)
+        await service.poll()
+        assert len(stage.provider.bought()) == 1
+        await service.call_back(first["id"], REVID.done(first["remote_id"], URL))
+        await service.poll_after(150)
+        assert (await service.task(second["id"]))["state"] == "submitted"
 
 
 async def test_credits_that_were_spent_tomorrow_do_not_count_today(stage: Stage) -> None:
