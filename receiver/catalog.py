@@ -8,6 +8,7 @@ import difflib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from receiver import wire
@@ -28,6 +29,7 @@ _ITEMS: Mapping[Kind, type] = {"texts": str, "objects": dict}
 
 OWNED = frozenset({"model", "callBackUrl", "callback_url", "request_type", "notify_hook", "client_request_id"})
 """Names that the adapters fill in themselves; they are refused in `input`."""
+MAX_UNKNOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,10 @@ class Model:
         return {name: item.default for name, item in known.items() if item.default is not None} | dict(given)
 
     def validate(self, given: Mapping[str, Any]) -> None:
-        """Check an input; raises `Invalid` with every fault at once, each with its place below `input`."""
+        """Check an input; raises `Invalid` with every fault at once, each with its place below `input`.
+
+        Of unknown names the first `MAX_UNKNOWN` are told: looking for what was meant takes its time.
+        """
         if not self.validates:
             return
         faults = [*self._missing(given), *self._unknown(given), *self._wrong(given)]
@@ -159,10 +164,10 @@ class Model:
         known = self.parameters or {}
         if self.open:
             return []
+        unknown = islice((name for name in given if name not in known), MAX_UNKNOWN)
         return [
             Fault(("input", name), f"is not a parameter of this model{_nearest(name, tuple(known))}")
-            for name in given
-            if name not in known
+            for name in unknown
         ]
 
     def _wrong(self, given: Mapping[str, Any]) -> list[Fault]:

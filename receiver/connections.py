@@ -13,8 +13,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 log = structlog.get_logger()
 
-HEADER_SECONDS = 10.0
+HEADER_SECONDS = 5.0
 """A connection that has not sent its whole request head by then is closed."""
+HEAD_BYTES = 64 * 1024
+"""What is handed to h11 at once: it refuses a head of so many bytes that is not complete, and none that is."""
 REST_SECONDS = 5.0
 """So long may the rest of a body come in that was answered without being read."""
 REST_BYTES = 64 * 1024
@@ -41,11 +43,12 @@ class Crowd:
         self._tell_from = 0.0
 
     def enter(self, connection: "Punctual") -> None:
-        """Count a new connection in, and cut off another where that is one too many."""
+        """Count a new connection in, and cut off another where that is one too many and owes us a request."""
+        longest = next(iter(self._awaited), None)
         self._there.add(connection)
         self.await_request(connection)
-        if len(self._there) > self._most:
-            self._cut(next(iter(self._awaited)))
+        if len(self._there) > self._most and longest is not None:
+            self._cut(longest)
 
     def await_request(self, connection: "Punctual") -> None:
         """Note that a connection owes us a request from now on."""
@@ -64,7 +67,10 @@ class Crowd:
     def _cut(self, connection: "Punctual") -> None:
         self.leave(connection)
         connection.transport.abort()
-        now = connection.loop.time()
+        self.tell(connection.loop.time())
+
+    def tell(self, now: float) -> None:
+        """Log that there are too many connections, once in a while; `now` is the loop's time."""
         if now >= self._tell_from:
             self._tell_from = now + TOLD_EVERY
             log.warning("too_many_connections", most=self._most, remedy="raise the limit of open files (ulimit -n)")
@@ -87,7 +93,9 @@ class Punctual(H11Protocol):
         self._expect(HEADER_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for start in range(0, len(data), HEAD_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + HEAD_BYTES])
         if self.conn.their_state is h11.IDLE:
             if self._coming is None:
                 self._expect(HEADER_SECONDS)

@@ -1,6 +1,7 @@
 """Runs the application under uvicorn: the listening socket, room for its connections, a stop within ten seconds."""
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import resource
@@ -24,9 +25,10 @@ from receiver.web.headers import HEADERS
 CLOSE_SECONDS = 2
 """How long a stop waits for requests that are being answered."""
 BACKLOG = 2048
-AT_ONCE = 64
+AT_ONCE = 16
 """Connections that are taken in one go. asyncio takes as many as its backlog before it looks at any of them, and where
 files run out it goes on trying, and logging, for the rest."""
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
 _STOPPED = Response(
     '{"type":"about:blank","title":"Service Unavailable","status":503,'
     '"detail":"The service stops. What this request began may have been done: look before you send it again."}',
@@ -71,7 +73,8 @@ def run(
 
     `started` is called when the first request can be answered, `stopping` when the last ones are being answered.
     """
-    http: Any = partial(Punctual, Crowd(_most_connections()))  # uvicorn only ever calls it
+    crowd = Crowd(_most_connections())
+    http: Any = partial(Punctual, crowd)  # uvicorn only ever calls it
     proxies = [text for network in settings.trusted_proxies for text in _as_seen(network)]
     config = uvicorn.Config(
         Unambiguous(Stoppable(app)),
@@ -90,7 +93,7 @@ def run(
         # Before uvicorn listens to signals there is nothing to stop; when it has stopped, it raises the signal again,
         # and a stop that was asked for is no fault.
         signal.signal(number, lambda *_: sys.exit(0))
-    server = _Server(config, started, stopping)
+    server = _Server(config, crowd, started, stopping)
     server.run(sockets=[listening])
     if not server.started:
         raise ConfigError("The service could not start; the log above says why.")
@@ -106,16 +109,21 @@ def _as_seen(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str
 def _most_connections() -> int:
     """Return how many connections the limit of open files leaves room for."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if files == resource.RLIM_INFINITY else max(files - OWN_FILES - AT_ONCE, AT_ONCE // 2)
+    # Those that give way are gone after the next ones have come.
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(files - OWN_FILES - 2 * AT_ONCE, AT_ONCE)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, crowd: Crowd, on_start: Callable[[], None], on_stop: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._crowd = crowd
         self._on_start = on_start
         self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._on_fault)
         await super().startup(sockets)
         if self.started:
             for listening in sockets or ():
@@ -132,6 +140,13 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         self.force_exit = False  # the stop is short; broken off, it would leave leases and unfinished requests
+
+    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _NO_FILES:
+            self._crowd.tell(loop.time())  # asyncio tries again in a second
+        else:
+            loop.default_exception_handler(context)
 
 
 class Unambiguous:

@@ -79,10 +79,14 @@ def writer_engine(url: str) -> Engine:
     return engine
 
 
+_SMALL_CACHE = {"cache_size": "-2000"}
+"""2 MB for each reader: there are several, and what strangers stored fills any cache when it is shown."""
+
+
 def reader_engine(url: str) -> Engine:
     """Make the engine that cannot write."""
     parsed = make_url(url)
-    engine = _engine(parsed, pragmas={"query_only": "ON"}, pool_size=4, max_overflow=4)
+    engine = _engine(parsed, pragmas={"query_only": "ON", **_SMALL_CACHE}, pool_size=4, max_overflow=4)
     _keep_to_file(engine)
     if parsed.get_backend_name() != "sqlite":
         return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -153,7 +157,7 @@ def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
     settings = {
         "busy_timeout": str(LOCK_WAIT_MS),
         "trusted_schema": "OFF",
-        "cache_size": "-16000",  # 16 MB
+        "cache_size": "-8000",  # 8 MB: callbacks of the largest kind fill it
         **pragmas,
     }
     if "journal_mode" in settings and not wal_is_safe(module.sqlite_version_info):

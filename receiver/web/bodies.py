@@ -8,8 +8,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from receiver import wire
 
-SECONDS = 10.0
-"""A body that takes longer to arrive is not waited for."""
+SECONDS = 9.0
+"""A body that takes longer to arrive is not waited for; after the slowest head that makes under 15 s."""
+CLOSE = {"Connection": "close"}
+"""For answers to requests that are not read to their end: the connection cannot be used again."""
 MAX_JSON = 1024 * 1024
 
 
@@ -28,7 +30,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         async with asyncio.timeout(SECONDS):
             return await _read(request, limit)
     except TimeoutError as error:
-        raise HTTPException(408, f"The body did not arrive within {SECONDS:g} s.") from error
+        raise HTTPException(408, f"The body did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "The body broke off.") from error
 
@@ -49,5 +51,4 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def _too_large(limit: int) -> HTTPException:
-    # The rest of the body is not read, so the connection cannot be used again.
-    return HTTPException(413, f"At most {limit} bytes are taken.", headers={"Connection": "close"})
+    return HTTPException(413, f"At most {limit} bytes are taken.", headers=CLOSE)

@@ -19,6 +19,7 @@ from receiver.providers.base import Uploaded
 from receiver.services import Services
 from receiver.uploads import NewFile
 from receiver.web import access, queries
+from receiver.web.bodies import CLOSE
 
 SECONDS = 300.0
 """A file that takes longer to arrive is not waited for."""
@@ -53,7 +54,7 @@ async def upload_file(request: Request) -> Response:
                 given = queries.checked(FileForm, dict(form))
                 made = await _hand_on(services, given)
     except TimeoutError as error:
-        raise HTTPException(408, f"The file did not arrive within {SECONDS:g} s.") from error
+        raise HTTPException(408, f"The file did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "The body broke off.") from error
     document = {"provider": given.provider, "id": made.id, "url": made.url, "input": dict(made.input)}
@@ -119,5 +120,4 @@ class _Bounded(Request):
 
 
 def _too_large(limit: int) -> HTTPException:
-    # The rest of the body is not read, so the connection cannot be used again.
-    return HTTPException(413, f"file: at most {limit} bytes are taken, all in all.", headers={"Connection": "close"})
+    return HTTPException(413, f"file: at most {limit} bytes are taken, all in all.", headers=CLOSE)

@@ -15,6 +15,8 @@ M = TypeVar("M", bound=BaseModel)
 KEY = "Idempotency-Key"
 MAX_KEY = 255
 MAX_WAIT = 60
+MAX_FIELDS = 100
+"""Fields of a body or query; each unknown one is told, so that many more would take their time."""
 METADATA = "metadata."
 
 
@@ -87,6 +89,8 @@ class ListQuery(BaseModel):
 
 def checked(model: type[M], given: Mapping[str, Any], place: str | None = None) -> M:
     """Check what was sent; raises `Invalid` naming every field that is wrong."""
+    if len(given) > MAX_FIELDS:
+        raise Invalid([Fault((place or "body",), f"has {len(given)} fields; at most {MAX_FIELDS} are taken")])
     try:
         return model.model_validate(given)
     except ValidationError as error:
