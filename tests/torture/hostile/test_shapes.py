@@ -179,4 +179,5 @@ def logged_in(serving: Live) -> str:
     """Log in to the pages; returns the cookie."""
     answer = serving.client.post("/login", data={"password": TOKEN, "next": "/"})
     assert answer.status_code == 303, answer.text
+    serving.client.cookies.clear()
     return answer.headers["set-cookie"].partition(";")[0]
