@@ -45,12 +45,8 @@ def replaced(value: Any, at: Path_, by: Any) -> Any:
 
 def callbacks() -> list[tuple[Recording, Any]]:
     """The recorded callbacks of the families that call back, and what their bodies hold."""
-    found = []
-    for family in CALLING_BACK:
-        for each in recorded(family):
-            if each.direction == "callback" and "raises" not in each.meaning:
-                found.append((each, json.loads(each.body.decode("utf-8-sig"))))
-    return found
+    every = (each for family in CALLING_BACK for each in recorded(family) if each.direction == "callback")
+    return [(each, json.loads(each.body.decode("utf-8-sig"))) for each in every if "raises" not in each.meaning]
 
 
 @pytest.mark.row("D3")
@@ -100,7 +96,7 @@ def test_naughty_strings_in_an_order_are_kept_and_handed_on_as_they_are(serving:
     chosen = texts if torture.full else torture.random.sample(texts, 60)
 
     def order(text: str) -> tuple[str, dict[str, Any]]:
-        key = {"Idempotency-Key": f"naughty {text}"[:255]} if text.isascii() and text.isprintable() else {}
+        key = {"Idempotency-Key": f"for {text}"[:255].strip()} if text.isascii() and text.isprintable() else {}
         body = {
             "provider": "gateway",
             "model": text.strip()[:200] or "sora-2",
@@ -165,7 +161,7 @@ NUMBERS: dict[str, Any] = {
     "a text of 2^63": str(2**63),
     "12abc": "12abc",
     "a long text": "9" * 10_000,
-    "a longer text": "x" * 900_000,
+    "a longer text": "x" * 150_000,
     "a text of NUL": "\0",
     "a list": [1],
 }
@@ -206,7 +202,7 @@ def test_numbers_beyond_any_column_break_nothing(serving: Live, name: str) -> No
 
 @pytest.mark.row("D5")
 @pytest.mark.skipif(binaries() is None, reason="PostgreSQL is not installed")
-def test_numbers_beyond_any_column_break_nothing_on_postgresql(tmp_path: Path) -> None:
+def test_numbers_beyond_any_column_break_nothing_on_postgresql(tmp_path: Path, torture: Torture) -> None:
     with server() as url, live(tmp_path, RECEIVER_DATABASE_URL=url) as serving:
-        for number in NUMBERS.values():
+        for number in NUMBERS.values() if torture.full else (2**63, 1e308, "\0"):
             amounts(serving, serving.target("revid"), number)
