@@ -137,6 +137,11 @@ def test_every_fault_is_named_at_once_each_with_its_place() -> None:
         assert part in str(caught.value)
 
 
+def test_of_very_many_unknown_names_the_first_are_told() -> None:
+    given = {"prompt": "x"} | {f"name{n}": 1 for n in range(40_000)}
+    assert list(faults(MODEL, given)) == [f"input.name{n}" for n in range(10)]
+
+
 def test_a_rule_between_parameters_sees_defaults_and_speaks_when_nothing_else_is_wrong() -> None:
     wrong = {"prompt": "a", "shape": "portrait", "n_frames": "15"}
     assert faults(MODEL, wrong) == {"input.n_frames": 'must be "10" for a portrait'}

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from receiver.errors import Forged
 from receiver.signatures import require_recent, require_signature, require_standard, standard_key
 
+pytestmark = pytest.mark.row("C4")
+
 
 @dataclass(frozen=True)
 class Vector:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from receiver.store.reading import BODY_BYTES
 from tests.behaviour.families import CALLING_BACK, FAMILIES, GATEWAY, REVID, Family, gateway_at, revid_done
 from tests.behaviour.provider import Provider, says, slams
 from tests.behaviour.service import NOW, TOKEN, Service, Stage, Task, milliseconds
@@ -145,6 +146,16 @@ async def test_the_largest_body_that_is_taken_is_kept_whole(service: Service) ->
     assert service.database.rows("SELECT length(body) FROM delivery") == [(1_048_576,)]
 
 
+async def test_of_many_large_bodies_less_is_shown_of_each(service: Service) -> None:
+    task = await ordered(service, REVID)
+    for _ in range(60):
+        await service.call_back(task["id"], b"x" * 100_000)
+    shown = await deliveries(service, task)
+    assert all(each["truncated"] for each in shown)
+    assert 1_000_000 < sum(len(each["body"]) for each in shown) < 2_000_000
+    assert service.database.rows("SELECT sum(length(body)) FROM delivery") == [(6_000_000,)]
+
+
 # --- secrets
 
 
@@ -173,6 +184,18 @@ async def test_the_token_in_an_echoed_callback_url_is_never_shown(spelling: str,
     text = json.dumps(await service.history(task["id"]))
     assert signature not in text
     assert "[redacted]" in text
+
+
+async def test_a_body_that_is_cut_in_the_middle_of_a_token_does_not_show_its_half(service: Service) -> None:
+    """Where other tokens before it are taken out, the end of what is read moves into what is shown."""
+    task = await ordered(service, REVID)
+    link = service.link(task["id"])
+    before = f"{link} ".encode() * 100
+    body = before + b"x" * (BODY_BYTES - 20 - len(link) // 2 - len(before)) + b" " + link.encode() + b"x" * 100_000
+    await service.call_back(task["id"], body)
+    [delivery] = await deliveries(service, task)
+    assert delivery["body"].count("[redacted]") == 100
+    assert delivery["body"].count(task["id"][:4]) == 0
 
 
 async def test_the_token_in_a_header_is_never_shown(service: Service) -> None:

@@ -102,6 +102,7 @@ def test_naughty_strings_in_an_order_are_kept_and_handed_on_as_they_are(serving:
             "model": text.strip()[:200] or "sora-2",
             "input": {"prompt": f"{text} [sandbox: after=3600 callback=drop]", "extra": {text: [text]}},
             "metadata": {"text": text, f"key {text}": 1},
+            "validate": False,
         }
         answer = serving.client.post("/api/tasks", json=body, headers=key)
         assert answer.status_code == 201, f"{text!r}: {answer.text}"
