@@ -24,6 +24,8 @@ PATIENCE = 3.0
 """Seconds a unit waits for its turn at a locked database: the tightest documented sender gives up after 5."""
 BATCH = 256
 _LOCKED = ("locked", "busy")
+_LOCK_TIMEOUT = "55P03"
+"""PostgreSQL's code for a lock that was not to be had in time."""
 _DRIVERS = ("pysqlite3", "sqlite3", "psycopg")
 
 
@@ -144,7 +146,7 @@ class Door:
             self._connection.commit()
         except BaseException as error:
             self._rollback()
-            if isinstance(error, Exception) and _is_locked(error):  # without WAL, readers can keep a commit out
+            if isinstance(error, Exception) and _is_locked(error):  # without WAL readers can, on PostgreSQL anybody
                 raise _Shut(error) from error
             raise
         finally:
@@ -188,7 +190,10 @@ def _refused(batch: list["_Waiting[Any]"], error: _Shut) -> _Shut:
 
 
 def _is_locked(error: Exception) -> bool:
-    return _of_driver(error) and any(word in str(error) for word in _LOCKED)
+    if not _of_driver(error):
+        return False
+    code = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return code == _LOCK_TIMEOUT or any(word in str(error) for word in _LOCKED)
 
 
 def _of_driver(error: Exception) -> bool:

@@ -21,7 +21,9 @@ log = structlog.get_logger()
 
 _FILE = "file"
 LOCK_WAIT_MS = 250
-"""How long SQLite itself waits for a lock; the door tries again until its units run out of time."""
+"""How long the database itself lets a writer wait for a lock; the door tries again until its units run out of time."""
+READ_WAIT_MS = 3_000
+"""How long PostgreSQL lets a reader wait for a lock; SQLite's never has to."""
 MIGRATION_WAIT_MS = 30_000
 """How long a migration waits for the one of another process to end."""
 
@@ -76,6 +78,7 @@ def writer_engine(url: str) -> Engine:
         log.warning("sqlite_too_old", version=module.sqlite_version, remedy="journal_mode=TRUNCATE is used, not WAL")
     engine = _engine(make_url(url), pragmas={**_DURABLE, "foreign_keys": "ON"}, pool_size=1, max_overflow=0)
     _keep_to_file(engine)
+    _wait_for_locks(engine, LOCK_WAIT_MS)
     return engine
 
 
@@ -88,6 +91,7 @@ def reader_engine(url: str) -> Engine:
     parsed = make_url(url)
     engine = _engine(parsed, pragmas={"query_only": "ON", **_SMALL_CACHE}, pool_size=4, max_overflow=4)
     _keep_to_file(engine)
+    _wait_for_locks(engine, READ_WAIT_MS)
     if parsed.get_backend_name() != "sqlite":
         return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
@@ -102,6 +106,20 @@ def migration_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _wait_for_locks(engine: Engine, milliseconds: int) -> None:
+    """Let PostgreSQL give up a lock that somebody holds for long: by itself it waits for ever, and all callers with it.
+
+    It is said after connecting, and not in the connection's options, which poolers refuse.
+    """
+    if engine.dialect.name != "postgresql":
+        return
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.execute(f"SET lock_timeout = {milliseconds}")
+        connection.commit()
 
 
 def _keep_to_file(engine: Engine) -> None:

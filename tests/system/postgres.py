@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.system.processes import free_port
@@ -21,9 +22,21 @@ def binaries() -> Path | None:
     return Path(on_path).parent if on_path else None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    _control: Callable[..., None]
+
+    def die_and_return(self) -> None:
+        """Let it end at once, as a crash would, and start it again."""
+        self._control("-m", "immediate", "restart")
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """Run a server on a new database, in a directory that another user may enter; gives its URL."""
+def running() -> Iterator[Server]:
+    """Run a server on a new database, in a directory that another user may enter."""
     folder = binaries()
     if folder is None:
         raise AssertionError("no PostgreSQL binaries")
@@ -37,12 +50,22 @@ def server() -> Iterator[str]:
         allowed = ["runuser", "-u", user, "--", *command] if os.geteuid() == 0 else list(command)
         subprocess.run(allowed, check=True, capture_output=True, cwd="/")  # noqa: S603 - PostgreSQL's own tools
 
-    control = [str(folder / "pg_ctl"), "-D", str(data), "-w"]
+    def control(*words: str) -> None:
+        # With a log of its own: otherwise the server keeps our pipe open, and nobody sees the command's end.
+        run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log"), *words)
+
     run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres")
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    run(*control, "-o", options, "-l", str(data / "log"), "start")
+    control("-o", options, "start")
     try:
-        yield f"postgres://postgres@127.0.0.1:{port}/postgres"
+        yield Server(f"postgres://postgres@127.0.0.1:{port}/postgres", control)
     finally:
-        run(*control, "-m", "immediate", "stop")
+        control("-m", "immediate", "stop")
         shutil.rmtree(data)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run a server; gives its URL."""
+    with running() as one:
+        yield one.url

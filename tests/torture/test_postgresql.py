@@ -1,0 +1,103 @@
+"""PostgreSQL in trouble under a live service: locked for long, and dying again and again."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from receiver.addresses import check_database_url
+from tests.cli.rig import serving
+from tests.system import postgres
+from tests.torture.callbacks import Callback, Caller, assert_honest, calling, home_with_tasks, pulse, shape
+from tests.torture.harness import Torture
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.row("G7"),
+    pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: PostgreSQL is not installed"),
+]
+
+ALIVE = 1.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def other(server: postgres.Server) -> Iterator[Engine]:
+    """Somebody else's connections to an empty database."""
+    engine = create_engine(check_database_url(server.url))
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    yield engine
+    engine.dispose()
+
+
+async def test_a_locked_table_is_told_in_time_and_loses_nothing(
+    torture: Torture, tmp_path: Path, server: postgres.Server, other: Engine
+) -> None:
+    seconds, number = torture.size(4, 60), 200
+    database = {"RECEIVER_DATABASE_URL": server.url}
+    home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, number, **database)
+    with serving(home), pulse(home) as felt:
+        async with calling(home, number) as caller:
+            with other.connect() as connection:
+                connection.execute(text("LOCK TABLE task IN ACCESS EXCLUSIVE MODE"))
+                read, _ = await asyncio.gather(asked(caller, home.token()), caller.at_rate(waiting, number / seconds))
+                assert not caller.told, "the lock was held all the time"
+            refused = shape(caller.answers)
+            await caller.until_stored(waiting)
+    assert_honest(caller)
+    assert read == 503
+    assert felt.worst < ALIVE
+    assert_kept(other, caller, waiting)
+    torture.figures(lock_s=seconds, worst_answer_s=caller.worst, worst_healthz_s=felt.worst, **refused)
+
+
+async def test_a_server_that_dies_again_and_again_loses_nothing_that_was_told_as_stored(
+    torture: Torture, tmp_path: Path, server: postgres.Server, other: Engine
+) -> None:
+    deaths, each, rate = torture.size(2, 40), torture.size(150, 1_000), torture.size(100, 200)
+    database = {"RECEIVER_DATABASE_URL": server.url}
+    home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, deaths * each, **database)
+    with serving(home), pulse(home) as felt:
+        async with calling(home) as caller:
+            for number in range(deaths):
+                mine = waiting[number * each : (number + 1) * each]
+                load = asyncio.create_task(caller.at_rate(mine, rate))
+                await asyncio.sleep(torture.random.uniform(0.2, 1.0))  # part of the trouble, not a condition
+                await asyncio.to_thread(server.die_and_return)
+                await load
+                await caller.until_stored(mine)
+    assert_honest(caller)
+    assert felt.worst < ALIVE
+    assert_kept(other, caller, waiting)
+    torture.figures(deaths=deaths, worst_answer_s=caller.worst, worst_healthz_s=felt.worst, **shape(caller.answers))
+
+
+async def asked(caller: Caller, token: str) -> int | None:
+    """Ask for the list of tasks."""
+    request = f"GET /api/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+    return (await caller.ask(request.encode()))[0]
+
+
+def assert_kept(other: Engine, caller: Caller, callbacks: list[Callback]) -> None:
+    """Every callback that was answered 200 is in the database and counted, and so are these."""
+    other.dispose()  # what it knew of the server that died
+    with other.connect() as connection:
+        stored = set(connection.scalars(text("SELECT DISTINCT task_id FROM delivery")))
+        counted = set(connection.scalars(text("SELECT id FROM task WHERE state = 'succeeded' AND deliveries > 0")))
+    wanted = caller.told | {callback.task_id for callback in callbacks}
+    assert wanted <= stored
+    assert wanted <= counted
