@@ -173,6 +173,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.row("D7")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_broken_request_is_answered_and_closed(served: Served, kind: str) -> None:
     with connect(served, HOSTILE[kind]) as connection:

@@ -1,5 +1,6 @@
 """The pages over a database of their own, a browser that is logged in, and a reader of what it is shown."""
 
+import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -41,6 +42,8 @@ class Page(HTMLParser):
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str]]] = []
+        self.shape: list[tuple[str, list[str]]] = []
+        """Every tag, also the closing ones, with the names of its attributes: what of a page is no text."""
         self.forms: dict[str, dict[str, str]] = {}
         self.text = ""
         self._form: dict[str, str] = {}
@@ -50,6 +53,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
         self.elements.append((tag, given))
+        self.shape.append((tag, sorted(given)))
         if tag == "form":
             self._form = self.forms.setdefault(given["action"], {})
         elif tag == "input" and "name" in given and given.get("type") != "checkbox":
@@ -64,6 +68,7 @@ class Page(HTMLParser):
             self._form[self._area] = ""
 
     def handle_endtag(self, tag: str) -> None:
+        self.shape.append((f"/{tag}", []))
         if tag == "textarea" and self._area is not None:
             self._form[self._area] = self._form[self._area].removeprefix("\n")  # as HTML wants it
             self._area = None
@@ -75,10 +80,6 @@ class Page(HTMLParser):
 
     def all(self, attribute: str) -> list[str]:
         return [given[attribute] for _, given in self.elements if attribute in given]
-
-    @property
-    def shape(self) -> list[tuple[str, list[str]]]:
-        return [(tag, sorted(given)) for tag, given in self.elements]
 
 
 class Told(Outbound):
@@ -194,6 +195,9 @@ def stranger(site: Site, origin: str = ORIGIN, *, client: tuple[str, int] = ("12
     return httpx.AsyncClient(transport=httpx.ASGITransport(site.app, client=client), base_url=origin)
 
 
+_NUMBERS = itertools.count()
+
+
 async def tell(site: Site, words: str, url: str) -> str:
     """Put a task into the database about which a stranger's words are everywhere."""
     task_id = await site.add(
@@ -202,7 +206,7 @@ async def tell(site: Site, words: str, url: str) -> str:
         model=clean(words),
         input=as_json({"prompt": words}),
         metadata=as_json({words: words}),
-        remote_id=clean(words),
+        remote_id=f"{clean(words)} {next(_NUMBERS)}",  # no two tasks have the same
         remote_state=clean(words),
         error_code=clean(words),
         error_message=clean(words),
@@ -213,7 +217,7 @@ async def tell(site: Site, words: str, url: str) -> str:
     )
 
     def unit(tx: Transaction) -> None:
-        tasks.insert_outputs(tx, task_id, [{"url": url, "kind": "video", "expires_at": None}])
+        tasks.insert_outputs(tx, task_id, [{"url": clean(url), "kind": "video", "expires_at": None}])
         journal.note(tx, task_id, NOW, "note", {words: words})
         why = {"code": words, "message": f"{ORIGIN}/callbacks/revid/{task_id}.signature"}
         journal.note(tx, task_id, NOW, "move", {"from": words, "to": words, "via": words, "error": why})

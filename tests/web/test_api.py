@@ -85,6 +85,7 @@ STRANGERS = {
 }
 
 
+@pytest.mark.row("F5")
 @pytest.mark.parametrize("given", STRANGERS.values(), ids=list(STRANGERS))
 async def test_everything_under_api_and_metrics_takes_the_bearer_token(given: str | None, service: Service) -> None:
     headers = {} if given is None else {"Authorization": given.encode("latin-1")}
@@ -104,6 +105,7 @@ async def test_each_of_several_tokens_is_taken(stage: Stage) -> None:
             assert answer.status_code == 200, given
 
 
+@pytest.mark.row("F2")
 async def test_the_pages_session_may_read_and_only_read(service: Service) -> None:
     form = {"password": TOKEN}
     assert (await service.stranger.post("/login", data=form)).status_code in (302, 303)
