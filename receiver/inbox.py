@@ -1,7 +1,7 @@
 """A callback's way in: token -> signature -> store the bytes -> read -> apply -> ask the provider where that is due.
 
-`web.callbacks` calls it. What it returns was stored durably; it never calls out on a callback's word, and what a
-callback says is only applied to the task whose token it came with.
+`web.callbacks` calls it, and `replay` takes what is stored the same way. What it returns was stored durably; it never
+calls out on a callback's word, and what a callback says is only applied to the task whose token it came with.
 """
 
 from collections.abc import Mapping
@@ -58,21 +58,21 @@ async def receive(services: Services, to: Address, headers: Mapping[str, str], b
     """
     context = services.context(to.provider.name)
     callback = Callback(headers, body, context.now)
-    said = _read(to.provider, callback)
-    delivered = _Delivered(to, callback, said, services.settings.confirm, context)
+    said = read_callback(to.provider, callback)
+    delivered = Delivered(to, callback, said, services.settings.confirm, context)
     taken = await services.store.write(delivered.take_in)
     if taken is None:
         raise NotFound(NOWHERE)
     outcome, task_id = taken
     if outcome in ASK and task_id is not None:
-        services.background.start(_ask(services, task_id))
+        services.background.start(ask(services, task_id))
     if outcome is Outcome.FORGED:
         raise Forged("The signature is missing, wrong or too old.")
     return outcome
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class Said:
     """What a callback says: an event, or none where it is `flawed` (forged or unreadable)."""
 
     event: Event | None = None
@@ -80,17 +80,18 @@ class _Said:
     flaw: Outcome | None = None
 
 
-def _read(provider: Provider, callback: Callback) -> _Said:
+def read_callback(provider: Provider, callback: Callback) -> Said:
+    """Check a callback's signature, then read it; raises nothing."""
     try:
         evidence = provider.verify(callback)
-        return _Said(provider.read(callback), evidence)
+        return Said(provider.read(callback), evidence)
     except Forged:
-        return _Said(flaw=Outcome.FORGED)
+        return Said(flaw=Outcome.FORGED)
     except Unreadable:
-        return _Said(flaw=Outcome.UNREADABLE)
+        return Said(flaw=Outcome.UNREADABLE)
 
 
-async def _ask(services: Services, task_id: str) -> None:
+async def ask(services: Services, task_id: str) -> None:
     """Ask the provider now; where there is nothing to ask about, the task's own time comes."""
     try:
         await check_now(services, task_id)
@@ -99,12 +100,12 @@ async def _ask(services: Services, task_id: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Delivered:
+class Delivered:
     """One callback on its way into its task."""
 
     to: Address
     callback: Callback
-    said: _Said
+    said: Said
     confirm: str
     context: Context
 
@@ -113,42 +114,45 @@ class _Delivered:
 
         Returns its outcome and the task; None where the task of its URL is not in this database.
         """
-        task_id = self.to.task_id or self._named(tx)
+        task_id = self.to.task_id or self.named(tx)
         if task_id is None:
             return self._hold(tx), None
         task = tasks.current(tx, task_id)
         return None if task is None else (self._deliver(tx, task), task_id)
 
-    def _named(self, tx: Transaction) -> str | None:
+    def named(self, tx: Transaction) -> str | None:
         """Find the task that a callback to the account names."""
         told = self.said.event.remote_id if self.said.event else None
         return None if told is None else tasks.by_remote(tx, self.to.provider.name, told)
 
     def _hold(self, tx: Transaction) -> Outcome:
         """Keep a callback to the account that names no task of ours: its id may still be learned."""
-        account, event = self.to.provider.name, self.said.event
+        account = self.to.provider.name
         if journal.holding(tx, account) >= MAX_HELD:
             # An account may serve others, too: their news must never keep ours out.
             journal.drop_oldest_held(tx, account)
+        waiting = self.waiting()
+        self._add(tx, task_id=None, history_id=None, **waiting)
+        return Outcome(waiting["outcome"])
+
+    def waiting(self) -> dict[str, Any]:
+        """Return the columns of a delivery that no task has: what it says is taken when a task learns its id."""
+        event = self.said.event
         final = event is not None and event.state in FINAL
         outcome = self.said.flaw or (Outcome.HELD if event and event.remote_id else Outcome.UNMATCHED)
-        self._add(
-            tx,
-            task_id=None,
-            history_id=None,
-            outcome=outcome.value,
-            remote_id=event.remote_id if event else None,
-            event=as_json(confirmation.dump(event, self._source(believed=False))) if event and final else None,
-        )
-        return outcome
+        return {
+            "outcome": outcome.value,
+            "remote_id": event.remote_id if event else None,
+            "event": as_json(confirmation.dump(event, self._source(believed=False))) if event and final else None,
+        }
 
     def _deliver(self, tx: Transaction, task: Row) -> Outcome:
         if task["deliveries"] >= MAX_STORED:
             words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
-            return self._apply(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
+            return self.change(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
         # Its place in the history is before what it changes.
         history_id = journal.note(tx, task["id"], self.context.now, "delivery")
-        outcome = self._apply(tx, task, {"deliveries": task["deliveries"] + 1})
+        outcome = self.change(tx, task, {"deliveries": task["deliveries"] + 1})
         self._add(tx, task_id=task["id"], history_id=history_id, outcome=outcome.value)
         return outcome
 
@@ -170,8 +174,8 @@ class _Delivered:
             signature=self.said.evidence.signature,
         )
 
-    def _apply(self, tx: Transaction, task: Row, facts: dict[str, Any]) -> Outcome:
-        """Let what the callback says change the task; `facts` are written in any case."""
+    def change(self, tx: Transaction, task: Row, facts: dict[str, Any]) -> Outcome:
+        """Let what it says change the task; `facts` are written in any case."""
         event = self.said.event
         if event is None:
             if task["remote_id"] is not None and task["state"] not in FINAL:

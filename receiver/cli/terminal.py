@@ -77,7 +77,7 @@ def happening(event: Document) -> str:
     if event["kind"] == "attempt":
         return f"try {event['number']}: {event['outcome'] or 'on its way'} {event.get('message') or ''}".rstrip()
     if event["kind"] == "delivery":
-        return f"callback: {event['outcome']}"
+        return f"callback: {event['outcome']} (delivery {event['delivery']})"
     if event["kind"] == "check":
         return f"asked: {event['outcome']} {event.get('message') or ''}".rstrip()
     return str(event.get("text", ""))

@@ -37,6 +37,8 @@ _OLDEST = select(func.min(DELIVERY.c.id)).where(
 )
 _DROP = delete(DELIVERY).where(DELIVERY.c.id == _OLDEST.scalar_subquery())
 _GIVE = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"))
+_READ_AGAIN = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"), DELIVERY.c.task_id.is_(None))
+_TELL = update(HISTORY).where(HISTORY.c.id == bindparam("history_id"))
 _CHECK = insert(CHECK)
 _END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
 
@@ -44,6 +46,11 @@ _END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
 def note(tx: Transaction, task_id: str, at: int, kind: str, data: dict[str, Any] | None = None) -> int:
     """Add a history row and return its id; an attempt, delivery or check that it tells of names it."""
     return _new_id(tx, _HISTORY, {"task_id": task_id, "at": at, "kind": kind, "data": as_json(data or {})})
+
+
+def tell(tx: Transaction, history_id: int, data: dict[str, Any]) -> None:
+    """Complete a history row whose place had to be taken before it was known what it tells."""
+    tx.run(_TELL, history_id=history_id, data=as_json(data))
 
 
 def add_attempt(tx: Transaction, **values: Any) -> int:
@@ -79,6 +86,11 @@ def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: i
         history_id = note(tx, task_id, at, "delivery")
         tx.run(_GIVE, delivery_id=row["id"], task_id=task_id, history_id=history_id)
     return [row["event"] for row in held]
+
+
+def read_again(tx: Transaction, delivery_id: int, **values: Any) -> bool:
+    """Write what a delivery without a task says by now; returns False where it has one, or is gone."""
+    return tx.run(_READ_AGAIN, delivery_id=delivery_id, **values) == 1
 
 
 def add_check(tx: Transaction, **values: Any) -> None:

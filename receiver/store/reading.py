@@ -87,6 +87,11 @@ def select_plans_of_tomorrow(now: int) -> SelectOfScalar[str]:
     return query.limit(1)
 
 
+def delivery(session: Session, delivery_id: int) -> Delivery | None:
+    """Read one callback as it was received."""
+    return session.get(Delivery, delivery_id)
+
+
 def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:
     """Read what happened to a task, each row with the attempt, delivery or check that it tells of.
 

@@ -123,6 +123,11 @@ def _delivery(at: int, document: Document, _redactor: Redactor) -> Step:
     )
 
 
+def _note(at: int, document: Document, redactor: Redactor) -> Step:
+    tone = {"applied": "good", "forged": "bad"}.get(document["outcome"], "plain")
+    return Step(document["id"], at, "note", redactor.text(str(document.get("text"))), tone=tone)
+
+
 def _check(at: int, document: Document, _redactor: Redactor) -> Step:
     outcome = document["outcome"]
     asked, tone = wire.moment(document["asked_at"]), {"applied": "good", "failed": "warn"}.get(outcome, "plain")
@@ -153,4 +158,4 @@ def _body(label: str, name: str, document: Mapping[str, Any]) -> Body:
     return Body(label, document[name], bool(document.get("truncated")))
 
 
-_STEPS = {"move": _move, "attempt": _attempt, "delivery": _delivery, "check": _check}
+_STEPS = {"move": _move, "attempt": _attempt, "delivery": _delivery, "check": _check, "note": _note}

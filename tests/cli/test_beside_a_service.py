@@ -114,6 +114,36 @@ def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None
     assert "only a queued one" in cancelled.err
 
 
+def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(home: Home) -> None:
+    (task_id,) = ordered(home, "read again [sandbox: after=0.1]")
+    settle(home, task_id)
+    final = [event for event in history(home, task_id) if event["kind"] == "delivery"][-1]["delivery"]
+    told, plain, shown, gone, nonsense = (
+        home.run(*words)
+        for words in (
+            ("replay", str(final), "--json"),
+            ("replay", str(final)),
+            ("show", task_id),
+            ("replay", str(2**62)),
+            ("replay", "last"),
+        )
+    )
+    assert told.code == 0
+    assert told.document == {
+        "delivery": final,
+        "was": "applied",
+        "outcome": "repeated",
+        "task": task_id,
+        "state": "succeeded",
+    }
+    expected = f"delivery {final}, applied when it came: repeated; task {task_id} is succeeded\n"
+    assert (plain.code, plain.out) == (0, expected)
+    assert f"callback: applied (delivery {final})" in shown.out
+    assert f"Delivery {final}, applied when it came, was read again: repeated." in shown.out
+    assert (gone.code, gone.out, nonsense.code) == (1, "", 2)
+    assert "receiver show" in gone.err
+
+
 def test_waiting_gives_up_after_its_time(home: Home) -> None:
     (task_id,) = ordered(home, "slow [sandbox: after=30]")
     waited = home.run("wait", task_id, "--timeout", "0.3", "--json")
