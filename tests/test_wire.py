@@ -117,17 +117,6 @@ def test_a_whole_megabyte_is_read_or_refused_at_once(data: bytes) -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.row("D2")
-def test_values_are_bounded_and_what_stands_in_texts_is_none() -> None:
-    ones = b"[" + b"1," * (wire.MAX_VALUES - 1) + b"1]"
-    assert len(wire.read_json(ones)) == wire.MAX_VALUES
-    with pytest.raises(Unreadable, match="more than 50000 values"):
-        wire.read_json(b"[" + ones[1:-1] + b",1]")
-    for text in (',[{"', "\\", '\\"', '",', "\\\\,"):
-        long = text * 60_000
-        assert wire.read_json(json.dumps({"a": long, "b": [long]})) == {"a": long, "b": [long]}
-
-
 def test_an_object_is_read_and_anything_else_is_unreadable() -> None:
     assert wire.read_object(b'{"a":1}') == {"a": 1}
     for data in (b"[]", b"null", b'"{}"', b"7"):
@@ -187,6 +176,7 @@ def test_broken_json_inside_json_is_unreadable(value: str) -> None:
         ("\ud83d\udea2", "\U0001f6a2"),
         ("\udea2\ud83d", "\ufffd\ufffd"),
         ("\ufeffa", "\ufeffa"),
+        ("x" * 2000, "x" * 2000),
         ("x" * 3000, "x" * 1999 + "…"),
     ],
 )
@@ -369,11 +359,6 @@ def test_credits_are_finite_amounts(value: Any, expected: float | None) -> None:
 )
 def test_every_distinct_text_is_an_output_in_order(urls: list[Any], expected: list[tuple[str, str]]) -> None:
     assert wire.outputs(urls) == tuple(Output(url, kind) for url, kind in expected)
-
-
-def test_of_very_many_outputs_the_first_are_taken() -> None:
-    urls = [f"https://a.b/{n}" for n in range(150)]
-    assert [output.url for output in wire.outputs([None, *urls])] == urls[:100]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(["a", 1], ["a", 1]), ("a", ["a"]), (None, []), (7, []), ({}, [])])

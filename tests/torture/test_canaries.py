@@ -278,6 +278,10 @@ async def commands(aviary: Aviary, *, full: bool) -> dict[str, str]:
             ["wait", some, "--timeout", "0.1"],
             ["poll", "--json"],
             ["migrate"],
+            ["doctor"],
+            ["doctor", "--json"],
+            ["replay", "1"],
+            ["backup", "copy.db"],
         ]
     ran: list[tuple[str, str]] = []
     for pair in zip(lines[::2], [*lines[1::2], ["list"]], strict=False):

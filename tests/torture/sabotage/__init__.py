@@ -6,6 +6,7 @@ A breakage is a patch beside this file. Its head says, before the diff, what it 
     Test: tests/torture/test_killed.py::test_...
 """
 
+import operator
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.torture.harness import ROOT
 HERE = Path(__file__).parent
 COPIED = ("receiver", "tests", "scripts", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md", "Procfile")
 SECONDS = 600
+AT_ONCE = 2
 RED, GREEN = 1, 0
 """pytest's exit codes: something failed, and all passed. Any other says that nothing was tried."""
 
@@ -55,12 +58,16 @@ def run(names: Sequence[str]) -> int:
     if unknown:
         print("no such breakage:", ", ".join(sorted(unknown)), "- there are:", ", ".join(b.name for b in breakages()))
         return 2
-    whole = [f"{b.name}: {b.test} is not green unbroken" for b in chosen if not _shown(b, broken=False)]
-    blind = [f"{b.name}: {b.test} does not see it" for b in chosen if not _shown(b, broken=True)]
-    for fault in (*whole, *blind):
-        print(fault)
-    print(f"{len(chosen) - len(blind)} of {len(chosen)} breakages turn their test red")
-    return 1 if whole or blind else 0
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        whole = list(threads.map(lambda breakage: _shown(breakage, broken=False), chosen))
+        broken = list(threads.map(lambda breakage: _shown(breakage, broken=True), chosen))
+    for breakage, green, red in zip(chosen, whole, broken, strict=True):
+        if not green:
+            print(f"{breakage.name}: {breakage.test} is not green unbroken")
+        if not red:
+            print(f"{breakage.name}: {breakage.test} does not see it")
+    print(f"{sum(map(operator.and_, whole, broken))} of {len(chosen)} breakages turn their green test red")
+    return 0 if all(whole) and all(broken) else 1
 
 
 def _shown(breakage: Breakage, *, broken: bool) -> bool:
