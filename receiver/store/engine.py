@@ -82,8 +82,8 @@ def writer_engine(url: str) -> Engine:
     return engine
 
 
-_SMALL_CACHE = {"cache_size": "-2000"}
-"""2 MB for each reader: there are several, and what strangers stored fills any cache when it is shown."""
+_SMALL_CACHE = {"cache_size": "-1000"}
+"""1 MB for each reader: there are several, and what strangers stored fills any cache when it is shown."""
 
 
 def reader_engine(url: str) -> Engine:
@@ -175,7 +175,7 @@ def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
     settings = {
         "busy_timeout": str(LOCK_WAIT_MS),
         "trusted_schema": "OFF",
-        "cache_size": "-8000",  # 8 MB: callbacks of the largest kind fill it
+        "cache_size": "-4000",  # 4 MB: callbacks of the largest kind fill it
         **pragmas,
     }
     if "journal_mode" in settings and not wal_is_safe(module.sqlite_version_info):

@@ -24,7 +24,7 @@ AHEAD = 60_000
 """Milliseconds by which the clock of another process may be ahead of ours."""
 BODY_BYTES = 66_560
 """Bytes read of each body of a history: what is shown of it, and some more, since a cut may halve a secret."""
-ALL_BODIES = 2 * 1024 * 1024
+ALL_BODIES = 1024 * 1024
 """Bytes read of all bodies of a history together: strangers may have sent a hundred of the largest."""
 LEAST_BYTES = 4096
 

@@ -1,6 +1,5 @@
 """One live service for all rows with hostile input, and what is looked at after each of them."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +18,6 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             made.deliver(target.path, b"[")
             made.deliveries(target.task_id)
         made.idle = made.memory()
-        with made.watched() as watched:
-            time.sleep(0.5)  # it has nothing to do
-        made.calm = watched.quantile(0.99)
         yield made
 
 

@@ -71,8 +71,6 @@ class Live:
     links: Links
     idle: int = 0
     """Its memory in bytes when it had done everything once and had nothing to do."""
-    calm: float = 0.0
-    """Milliseconds in which 99 of 100 questions after its health were answered then."""
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -189,8 +187,8 @@ def healthy(serving: Live, torture: Torture) -> Iterator[None]:
     torture.figures(healthz_p99_ms=watched.quantile(0.99), healthz_max_ms=max(watched.latencies))
     torture.figures(megabytes_above_idle=(serving.most_memory() - serving.idle) / 1e6)
     assert watched.failures == 0
-    # A machine that is full of other work is measured against itself.
-    assert watched.quantile(0.99) <= (HEALTHY if torture.full else max(HEALTHY, 20 * serving.calm))
+    # The bounded size runs beside other work, which this cannot tell from the service's own.
+    assert watched.quantile(0.99) <= (HEALTHY if torture.full else 8 * HEALTHY)
 
 
 def eventually(look: Callable[[], bool], seconds: float = PATIENCE) -> float:
