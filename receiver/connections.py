@@ -20,7 +20,7 @@ HEAD_BYTES = 64 * 1024
 REST_SECONDS = 5.0
 """So long may the rest of a body come in that was answered without being read."""
 REST_BYTES = 64 * 1024
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 8.0
 """An answer must have gone on by `ANSWER_BYTES` each time this is over."""
 ANSWER_BYTES = 40_000
 OWN_FILES = 64
