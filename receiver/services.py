@@ -125,17 +125,22 @@ class Services:
     async def insist(self, unit: Unit[T]) -> T:
         """Write what must not be lost, a paid answer: try again while the database is unavailable.
 
-        Gives up with `StoreUnavailable` when the lease that covers the work would have run out.
+        Gives up with `StoreUnavailable` when the lease that covers the work would have run out, by the time that
+        really passed: a jump of the clock must not lose it.
         """
-        until = self.lease_end()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._lease_seconds()
         while True:
             try:
                 return await self.store.write(unit)
             except StoreUnavailable:
-                if self.clock() >= until:
+                if loop.time() >= until:
                     raise
                 await asyncio.sleep(0.2)
 
     def lease_end(self) -> int:
         """Return until when a lease taken now lasts: longer than the longest request."""
-        return self.clock() + round((self.settings.timeout + LEASE_MARGIN) * 1000)
+        return self.clock() + round(self._lease_seconds() * 1000)
+
+    def _lease_seconds(self) -> float:
+        return self.settings.timeout + LEASE_MARGIN

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from receiver.store.door import PATIENCE
 from tests.behaviour.families import APIXO, CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA
 from tests.behaviour.provider import Exchange, Received, after, asked_about, family_of, hangs, says, slams
 from tests.behaviour.service import NOW, TOKEN, Service, Stage, Task, milliseconds, staged
@@ -286,6 +287,29 @@ async def test_the_poller_sees_by_itself_that_the_clock_was_set_back(stage: Stag
         await service.until(task["id"], lambda it: milliseconds(it["next_check_at"]) == stage.clock.now + 30_000)
         stage.clock.advance(30)
         await service.until_state(task["id"], "succeeded")
+
+
+async def test_a_paid_answer_is_insisted_on_although_the_clock_jumps_past_its_lease(stage: Stage) -> None:
+    """The database is locked for longer than one write waits: what is not written down then was bought for nothing."""
+    async with stage.serve() as service:
+        unlocked: list[asyncio.Task[None]] = []
+
+        async def lock(_: Received) -> None:
+            locked = asyncio.Event()
+            unlocked.append(asyncio.create_task(hold(locked)))
+            await locked.wait()
+
+        async def hold(locked: asyncio.Event) -> None:
+            with service.database.locked():
+                locked.set()
+                await asyncio.sleep(1)
+                stage.clock.advance(HOUR)
+                await asyncio.sleep(PATIENCE)
+
+        stage.provider.on_create(REVID, after(lock, says(REVID.accepted("r-1"))))
+        task = await service.order(REVID.order())
+        assert (task["state"], task["remote_id"]) == ("submitted", "r-1")
+        await asyncio.gather(*unlocked)
 
 
 @pytest.mark.parametrize("back", [HOUR, 30 * DAY])
