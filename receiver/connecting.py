@@ -52,7 +52,7 @@ class Network(httpcore.AsyncNetworkBackend):
             async with asyncio.timeout(timeout):
                 return await _first(connect, [host] if _is_address(host) else await self._addresses(host, port))
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no connection within {timeout:g} s") from error
+            raise httpcore.ConnectTimeout("nobody answered in time") from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
 
@@ -74,7 +74,7 @@ class Network(httpcore.AsyncNetworkBackend):
         found: Sequence[str] | Exception
         try:
             found = self._look_up(host, port)
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - handed to those who wait; they would wait for ever
             found = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(self._answer, host, port, found)

@@ -220,9 +220,7 @@ class _News:
         return values
 
     def _going_on(self) -> dict[str, Any]:
-        since = self.context.now
-        if self.source.via is Via.SUBMISSION:
-            since = min(since, departed(self.task))  # which is later where the clock was set back meanwhile
+        since = min(departed(self.task), self.context.now) if self.source.via is Via.SUBMISSION else self.context.now
         first = self.context.schedule.first_check(since, departed(self.task), callback=bool(self.task["callback_url"]))
         planned = self.facts.get("next_check_at")
         if planned is None and self.task["state"] == State.SUBMITTED:

@@ -266,6 +266,15 @@ async def test_a_clock_that_is_set_back_during_a_submission_does_not_put_its_che
         assert milliseconds(task["next_check_at"]) == stage.clock.now + 300_000
 
 
+async def test_a_progress_callback_does_not_hide_a_plan_of_tomorrow(stage: Stage) -> None:
+    async with stage.serve() as service:
+        task = await service.order(REVID.order())
+        await service.call_back(task["id"], REVID.working(task["remote_id"]))
+        stage.clock.advance(-HOUR)
+        await service.call_back(task["id"], REVID.working(task["remote_id"]))
+        assert milliseconds((await service.task(task["id"]))["next_check_at"]) == stage.clock.now + 300_000
+
+
 async def test_a_pause_that_a_provider_asked_for_is_kept_whole(stage: Stage) -> None:
     async with stage.serve() as service:
         stage.provider.on_create(REVID, says({"message": "busy"}, 429, Retry_After="600"), says(REVID.accepted("r-1")))
