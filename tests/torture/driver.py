@@ -8,7 +8,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,6 @@ class Driver:
     log: Path
     unanswered: int = 0
     turned_away: int = 0
-    _open: list[httpx.AsyncClient] = field(default_factory=list)
 
     async def __aenter__(self) -> "Driver":
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -2,18 +2,12 @@
 leases back, and is gone in time."""
 
 import asyncio
-import contextlib
 import json
 import signal
-import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
 
 from receiver.poller import AT_ONCE
@@ -21,8 +15,8 @@ from receiver.services import clock
 from tests.behaviour.families import FAMILIES
 from tests.behaviour.provider import Exchange, hangs, says
 from tests.torture import driver, witness
+from tests.torture.clients import Load, coming_in, refuses_connections, stuck
 from tests.torture.crowd import Crowd, crowd
-from tests.torture.driver import TOKEN, Letter
 from tests.torture.fire import DATABASE
 from tests.torture.harness import Torture
 from tests.torture.places import accepts, result_of
@@ -32,75 +26,12 @@ pytestmark = pytest.mark.anyio
 STOP_SECONDS = 10.0
 SECONDS = 60.0
 CONNECTIONS = 200
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
-STUCK = (
-    b"",
-    b"POST /callbacks/revid/x HTTP/1.1\r\nHost: a\r\nX-Slow: ",
-    b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\nContent-Length: 9\r\n\r\n{" % TOKEN.encode(),
-    b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-)
-"""What connections said that say no more: nothing, half a head, half a body, a whole request."""
 SIGNALS = (
     (signal.SIGTERM, signal.SIGINT),
     (signal.SIGTERM, signal.SIGTERM),
     (signal.SIGINT, signal.SIGINT),
     (signal.SIGTERM,),
 )
-
-
-@dataclass
-class Load:
-    """Requests from many connections at once, each sent once, and what came back for each."""
-
-    url: str
-    answers: dict[str, int] = field(default_factory=dict)
-    broken: list[str] = field(default_factory=list)
-
-    async def call_back(self, letters: list[Letter]) -> None:
-        """Send callbacks, until the service is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as client:
-            while letters:
-                one = letters.pop()
-                try:
-                    answer = await client.post(one.path, content=one.body)
-                except httpx.TransportError:
-                    self.broken.append(one.mark)
-                    return
-                self.answers[one.mark] = answer.status_code
-
-    async def order(self, marks: list[str]) -> None:
-        """Submit orders, until the service is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30, headers=BEARER) as client:
-            while marks:
-                mark = marks.pop()
-                try:
-                    answer = await client.post("/api/tasks", json=FAMILIES["apixo"].order(mark))
-                except httpx.TransportError:
-                    self.broken.append(mark)
-                    return
-                self.answers[mark] = answer.status_code
-
-    async def sweep(self) -> None:
-        """Have the service look at everything that is due, until it is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30, headers=BEARER) as client:
-            with contextlib.suppress(httpx.TransportError):
-                await client.post("/api/poll")
-
-    async def until(self, number: int) -> None:
-        """Wait until so many requests were answered."""
-        async with asyncio.timeout(SECONDS):
-            while len(self.answers) < number:  # noqa: ASYNC110 - another process answers
-                await asyncio.sleep(0.01)
-
-
-@contextmanager
-def stuck(url: str, number: int) -> Iterator[None]:
-    """Hold connections open on which nothing comes any more."""
-    with contextlib.ExitStack() as stack:
-        for n in range(number):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)))
-            connection.sendall(STUCK[n % len(STUCK)])
-        yield
 
 
 @pytest.mark.row("G2")
@@ -225,42 +156,3 @@ async def test_nothing_new_leaves_after_the_signal_and_the_next_start_sends_it(
     assert Counter(task.state for task in found.values()) == {"succeeded": len(left)}
     assert len(scene.provider.bought()) == bought + len(left) - AT_ONCE, "each was bought once"
     torture.figures(sent_after_the_signal=sent_after)
-
-
-class ComingIn:
-    """A request whose head was read, and whose body is still missing."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._body = body
-
-    async def finish(self) -> bytes:
-        """Send the body; returns the whole answer."""
-        self._writer.write(self._body)
-        await self._writer.drain()
-        return await self._reader.read()
-
-
-@contextlib.asynccontextmanager
-async def coming_in(url: str, body: bytes) -> AsyncIterator[ComingIn]:
-    """Begin an order, and wait until the service asks for its body."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
-    head = f"POST /api/tasks HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n"
-    writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
-    try:
-        yield ComingIn(reader, writer, body)
-    finally:
-        writer.close()
-
-
-async def refuses_connections(url: str) -> None:
-    """Wait until nobody listens there any more: the stop has begun."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
-        except OSError:
-            return
-        writer.close()
-        await asyncio.sleep(0.01)
