@@ -66,6 +66,7 @@ async def _watched(serving: Process, driving: Driver, directory: Path, callbacks
     base = {ending: database.with_name(database.name + ending).read_bytes() for ending in images.FILES}
     with trace.watching(serving.pid, directory / "trace"):
         await driving.post(letters, chance, AT_ONCE)
+        assert await asyncio.to_thread(serving.stop) == 0  # its end moves everything from the WAL to the database
     return Traced(trace.calls(directory / "trace"), base, callbacks, driving.acknowledged().total())
 
 
@@ -109,6 +110,7 @@ def test_every_disk_that_a_power_cut_leaves_holds_what_was_acknowledged(
         opened += 1
     assert opened == number * len(images.KINDS)
     checkpointed = sum(call.path.endswith(".db") and call.name in trace.WRITES for call in traced.calls)
+    assert checkpointed, "the cuts went through no checkpoint"
     torture.figures(images=opened, acknowledged_and_lost=lost, pages_checkpointed=checkpointed)
 
 
