@@ -48,7 +48,7 @@ def anyio_backend() -> str:
 async def test_a_database_that_another_process_locks_is_told_in_time_and_loses_nothing(
     torture: Torture, tmp_path: Path
 ) -> None:
-    seconds, number = torture.size(6, 60), 200
+    seconds, number = torture.size(4, 60), 200
     home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, number)
     database = home.data / "receiver.db"
     with serving(home), pulse(home) as felt, holder(database) as other:
@@ -174,7 +174,7 @@ TABS = 20
 @pytest.mark.row("A12")
 async def test_open_pages_do_not_let_the_log_grow(torture: Torture, tmp_path: Path) -> None:
     """More is written than the log may hold, so that it has to begin anew while everybody looks."""
-    number, rate = torture.size(2_400, 60_000), torture.size(400, 500)
+    number, rate = torture.size(2_000, 60_000), 500
     home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, number)
     database = home.data / "receiver.db"
     log = database.with_name("receiver.db-wal")
@@ -216,7 +216,7 @@ async def test_a_reader_that_stays_for_long_troubles_nobody_and_the_log_begins_a
     torture: Torture, tmp_path: Path
 ) -> None:
     """While another process reads, the log only grows, as SQLite says; then it begins anew, and gives back its disk."""
-    seconds, rate = torture.size(6, 120), torture.size(400, 500)
+    seconds, rate = torture.size(4, 120), torture.size(400, 500)
     home, waiting = await asyncio.to_thread(home_with_tasks, tmp_path, (seconds + 30) * rate)
     database = home.data / "receiver.db"
     log = database.with_name("receiver.db-wal")

@@ -1,6 +1,7 @@
 """PostgreSQL in trouble under a live service: locked for long, and dying again and again."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from sqlalchemy import Engine, create_engine, text
 from receiver.addresses import check_database_url
 from tests.cli.rig import serving
 from tests.system import postgres
+from tests.system.test_every_trouble_at_once import (
+    callback_was_taken,
+    may_end_so,
+    orders,
+    purchases_of,
+    run_all,
+    running,
+)
 from tests.torture.callbacks import Callback, Caller, assert_honest, calling, home_with_tasks, pulse, shape
 from tests.torture.harness import Torture
 
@@ -84,6 +93,35 @@ async def test_a_server_that_dies_again_and_again_loses_nothing_that_was_told_as
     assert felt.worst < ALIVE
     assert_kept(other, caller, waiting)
     torture.figures(deaths=deaths, worst_answer_s=caller.worst, worst_healthz_s=felt.worst, **shape(caller.answers))
+
+
+async def test_a_server_that_dies_amid_purchases_lets_nothing_be_bought_twice(
+    torture: Torture, tmp_path: Path, server: postgres.Server, other: Engine
+) -> None:
+    """Each task settles, as it must or, where its submission was cut off, unclear at its deadline; none is resent."""
+    deaths, wanted = torture.size(1, 20), [order for order in orders() if order.state == "succeeded"]
+    wanted = wanted[: torture.size(24, len(wanted))]
+    # A lease outlives the timeout by six seconds, and a task whose try could not be stored waits for its end.
+    times = {"RECEIVER_TIMEOUT": "1", "RECEIVER_DEADLINE": str(torture.size(15, 60))}
+    settings = {"RECEIVER_DATABASE_URL": server.url, **times}
+    with running(tmp_path, **settings) as (_, _, url, provider_url):
+        settling = asyncio.create_task(run_all(url, wanted))
+        for _ in range(deaths):
+            await asyncio.sleep(torture.random.uniform(0.5, 2.0))  # part of the trouble, not a condition
+            await asyncio.to_thread(server.die_and_return)
+        tasks = await settling
+        ledger = await purchases_of(provider_url)
+    bought = Counter(purchase["prompt"] for purchase in ledger)
+    told = {purchase["prompt"] for purchase in ledger if callback_was_taken(purchase)}
+    assert max(bought.values()) == 1
+    wrong = [
+        f"{order.provider} {order.prompt}: {task['state']} ({task['error']}), bought {bought[order.prompt]}"
+        for order, task in zip(wanted, tasks, strict=True)
+        if not may_end_so(order, task, bought[order.prompt], told=order.prompt in told)
+    ]
+    assert not wrong, "\n".join(wrong)
+    states = Counter(task["state"] for task in tasks)
+    torture.figures(deaths_amid_purchases=deaths, purchases=bought.total(), **states)
 
 
 async def asked(caller: Caller, token: str) -> int | None:
