@@ -59,6 +59,7 @@ async def test_a_backup_under_load_holds_all_that_was_answered_before_and_serves
         backups=backups,
         megabytes=copies[-1].stat().st_size / 1e6,
         backup_s=max(seconds),
+        callbacks_a_second=len(caller.answers) / (caller.answers[-1].began - caller.answers[0].began),
         worst_answer_s=caller.worst,
         worst_healthz_s=felt.worst,
         **shape(caller.answers),
