@@ -26,8 +26,8 @@ from tests.store.rig import add_tasks, look, task_row
 KEPT_SECONDS = 2.0
 """A connection that was quiet for longer is not used again: the service closes it after five."""
 TIGHTEST = 4.5
-"""Seconds within which every callback must be answered: 4, for the tightest documented sender gives up after 5, and room
-for a busy machine."""
+"""Seconds within which every callback must be answered: 4, since the tightest documented sender gives up after 5, and
+half a second for a busy machine."""
 DELIVERED = "SELECT DISTINCT task_id FROM delivery"
 SETTINGS = {
     "REVID_API_KEY": "a-key",
