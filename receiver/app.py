@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +22,7 @@ from receiver.services import Services
 from receiver.settings import Settings
 from receiver.web.headers import Headed
 from receiver.web.openapi import openapi
-from receiver.web.operations import OPERATIONS
+from receiver.web.operations import OPERATIONS, Endpoint
 from receiver.web.pages import ROUTES as PAGES
 from receiver.web.problems import HANDLERS
 
@@ -37,7 +39,7 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
     """Make the application; `clock` gives Unix milliseconds."""
     sandbox = _sandbox(settings) if settings.sandbox else None
     routes: list[BaseRoute] = [
-        *(Route(o.path, o.endpoint, methods=[o.method], name=o.endpoint.__name__) for o in OPERATIONS),
+        *_operations(),
         Route("/openapi.json", openapi),
         *PAGES,
     ]
@@ -63,6 +65,24 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
     if settings.path_prefix:
         app.add_middleware(Prefixed, prefix=settings.path_prefix)
     return app
+
+
+def _operations() -> list[BaseRoute]:
+    """Make one route of each path, so that a wrong method is told of all that are right."""
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = operation.endpoint
+    return [Route(path, _by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]
+
+
+def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
+    if len(endpoints) == 1:
+        return next(iter(endpoints.values()))
+
+    async def endpoint(request: Request) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 async def _start(app: Starlette, services: Services) -> None:

@@ -36,8 +36,8 @@ class FileForm(BaseModel):
 
     provider: str
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    kind: str
-    file: Annotated[InstanceOf[UploadFile], WithJsonSchema({"type": "string", "format": "binary"})]
+    kind: Annotated[str, Field(json_schema_extra={"enum": ["image", "video", "audio"]})]
+    file: Annotated[InstanceOf[UploadFile], WithJsonSchema({"type": "string", "format": "binary", "minLength": 1})]
 
 
 async def upload_file(request: Request) -> Response:

@@ -130,23 +130,45 @@ def _described(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "operationId": operation.endpoint.__name__,
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query), *_headers(operation)],
-        "responses": {str(status): _answer(status, name) for status, name in sorted(answers.items())},
+        "responses": {str(status): _answer(status, name, operation) for status, name in sorted(answers.items())},
     }
-    if operation.body is not None:
-        schema = operation.body.model_json_schema()
-        kind = "multipart/form-data" if operation.multipart else "application/json"
-        described["requestBody"] = {"required": True, "content": {kind: {"schema": schema}}}
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": _content(operation)}
     if operation.open:
         described["security"] = []
     return described
 
 
-def _answer(status: int, name: str) -> dict[str, Any]:
+def _content(operation: Operation) -> dict[str, Any]:
+    schemas = [body.model_json_schema() for body in operation.body]
+    schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+    if not operation.multipart:
+        return {"application/json": {"schema": schema}}
+    encoding = {"file": {"contentType": "image/*, video/*, audio/*"}}
+    return {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+
+
+def _links() -> dict[str, Any]:
+    """Say which operations take the id of a task that was made."""
+    return {
+        operation.endpoint.__name__: {
+            "operationId": operation.endpoint.__name__,
+            "parameters": {"id": "$response.body#/id"},
+        }
+        for operation in OPERATIONS
+        if operation.path.startswith("/api/tasks/{id}")
+    }
+
+
+def _answer(status: int, name: str, operation: Operation) -> dict[str, Any]:
     if name == "text":
         return {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}
     kind = "application/problem+json" if name == "Problem" else "application/json"
     schema = {"$ref": f"#/components/schemas/{name}"}
-    return {"description": f"{status}", "content": {kind: {"schema": schema}}}
+    described: dict[str, Any] = {"description": f"{status}", "content": {kind: {"schema": schema}}}
+    if name == "Task" and operation.keyed:
+        described["links"] = _links()
+    return described
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

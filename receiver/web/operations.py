@@ -22,7 +22,8 @@ class Operation:
     summary: str
     answers: dict[int, str]
     query: type[BaseModel] | None = None
-    body: type[BaseModel] | None = None
+    body: tuple[type[BaseModel], ...] = ()
+    """The forms that a body may have."""
     multipart: bool = False
     """The body is a form with a file, not JSON."""
     keyed: bool = False
@@ -43,7 +44,7 @@ OPERATIONS = (
         api.create_task,
         "Submit a task; answers when the first try has ended",
         {201: "Task", 200: "Task", 400: "Problem", 409: "Problem", 413: "Problem", 422: "Problem", 503: "Problem"},
-        body=queries.OrderBody,
+        body=(queries.OrderBody, queries.TrackBody),
         keyed=True,
     ),
     Operation(
@@ -71,7 +72,7 @@ OPERATIONS = (
     Operation("POST", "/api/tasks/{id}/cancel", api.cancel_task, "Withdraw a queued task",
               {**_TASK, 409: "Problem", 422: "Problem"}),
     Operation("POST", "/api/tasks/{id}/adopt", api.adopt_task, "Resolve an unclear task by hand",
-              {**_TASK, 400: "Problem", 409: "Problem", 422: "Problem"}, body=queries.AdoptBody),
+              {**_TASK, 400: "Problem", 409: "Problem", 422: "Problem"}, body=(queries.AdoptBody,)),
     Operation("POST", "/api/poll", api.poll, "Look at everything that is due, at most 50 s",
               {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", api.list_providers, "List providers, their models and prices",
@@ -80,7 +81,7 @@ OPERATIONS = (
               {200: "Balance", 404: "Problem", 409: "Problem", 422: "Problem"}),
     Operation("POST", "/api/files", files.upload_file, "Upload a reference file; answers what input needs of it",
               {200: "File", 400: "Problem", 408: "Problem", 409: "Problem", 413: "Problem", 415: "Problem",
-               422: "Problem"}, body=files.FileForm, multipart=True),
+               422: "Problem"}, body=(files.FileForm,), multipart=True),
     Operation("GET", "/api/stats", api.stats, "Count tasks, times, credits", {200: "Stats", 422: "Problem"}),
     Operation("GET", "/healthz", health.healthz, "The process answers", {200: "Status"}, open=True),
     Operation("GET", "/readyz", health.readyz, "The database can be written", {200: "Status", 503: "Problem"},

@@ -1,11 +1,14 @@
 """What the API is told: bodies and query parameters, checked by pydantic, with every unknown name refused."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.config import JsonDict
 from starlette.requests import Request
 
+from receiver.catalog import OWNED
 from receiver.errors import Fault, Invalid
 from receiver.states import State
 from receiver.store.reading import Filter
@@ -18,6 +21,19 @@ MAX_WAIT = 60
 MAX_FIELDS = 100
 """Fields of a body or query; each unknown one is told, so that many more would take their time."""
 METADATA = "metadata."
+ID_PATTERN = r"[^\s\x1c-\x1f\x85]"
+"""A provider's id is more than blanks."""
+_WRITTEN_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+
+
+def _iso(given: Any) -> Any:
+    """Refuse a bare number, which pydantic takes for seconds: the API's times are ISO 8601."""
+    if isinstance(given, str) and not _WRITTEN_TIME.match(given):
+        raise ValueError("must be a time in ISO 8601, such as 2026-11-20T12:00:00Z")
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
 
 
 class OrderBody(BaseModel):
@@ -27,7 +43,7 @@ class OrderBody(BaseModel):
 
     provider: str
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    input: dict[str, Any]
+    input: Annotated[dict[str, Any], Field(json_schema_extra={"propertyNames": {"not": {"enum": sorted(OWNED)}}})]
     metadata: dict[str, Any] = {}
     validated: Annotated[bool, Field(alias="validate", description="false sends the input as it is")] = True
 
@@ -39,16 +55,28 @@ class TrackBody(BaseModel):
 
     provider: str
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    remote_id: Annotated[str, Field(min_length=1, max_length=512)]
+    remote_id: Annotated[str, Field(min_length=1, max_length=512, pattern=ID_PATTERN)]
     metadata: dict[str, Any] = {}
+
+
+_NULL: JsonDict = {"type": "null"}
 
 
 class AdoptBody(BaseModel):
     """The body of `POST /api/tasks/{id}/adopt`: either the provider's id, or that there is none."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["remote_id"], "properties": {"remote_id": {"type": "string"}, "not_bought": _NULL}},
+                {"required": ["not_bought"], "properties": {"not_bought": {"const": True}, "remote_id": _NULL}},
+            ]
+        },
+    )
 
-    remote_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    remote_id: Annotated[str, Field(min_length=1, max_length=512, pattern=ID_PATTERN)] | None = None
     not_bought: Literal[True] | None = None
 
     @model_validator(mode="after")
@@ -81,8 +109,8 @@ class ListQuery(BaseModel):
     provider: str | None = None
     model: str | None = None
     q: Annotated[str, Field(max_length=500)] | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, Field(pattern=r"^tsk_[0-9a-z]{26}$")] | None = None
 
