@@ -108,6 +108,7 @@ async def test_a_cancelled_task_is_never_sent(family: Family, service: Service, 
     assert len(provider.bought()) == 1
 
 
+@pytest.mark.row("B8")
 async def test_a_cancel_races_with_the_sweep_that_sends_and_one_of_them_wins(
     service: Service, provider: Provider
 ) -> None:
@@ -123,6 +124,7 @@ async def test_a_cancel_races_with_the_sweep_that_sends_and_one_of_them_wins(
         assert (cancelling.status_code, state, sent) in ((200, "cancelled", 0), (409, "submitted", 1))
 
 
+@pytest.mark.row("B8")
 async def test_what_is_being_sent_cannot_be_cancelled(service: Service, provider: Provider) -> None:
     codes: list[int] = []
 

@@ -51,6 +51,7 @@ OTHER: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.row("B7")
 @pytest.mark.parametrize("change", OTHER, ids=["input", "metadata", "validate", "model"])
 async def test_the_same_key_with_another_body_is_a_conflict(
     change: dict[str, Any], service: Service, provider: Provider
@@ -75,22 +76,24 @@ async def test_another_key_is_another_task(service: Service, provider: Provider)
     assert len(provider.bought()) == 2
 
 
+@pytest.mark.row("B7")
 @every_family
-async def test_twenty_at_once_under_one_key_buy_once(family: Family, service: Service, provider: Provider) -> None:
+async def test_fifty_at_once_under_one_key_buy_once(family: Family, service: Service, provider: Provider) -> None:
     async def slowly(_: Received) -> None:
         await provider.until(lambda: len(provider.bought()) == 1)
         await asyncio.sleep(0)
 
     provider.on_create(family, after(slowly, says(family.accepted("r-1"))))
     answers = await asyncio.gather(
-        *(service.post("/api/tasks", family.order(), Idempotency_Key="race") for _ in range(20))
+        *(service.post("/api/tasks", family.order(), Idempotency_Key="race") for _ in range(50))
     )
-    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert sorted(answer.status_code for answer in answers) == [200] * 49 + [201]
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert {answer.json()["state"] for answer in answers} == {"submitted"}, "each answers when the first try has ended"
     assert len(provider.bought()) == 1
 
 
+@pytest.mark.row("B7")
 async def test_two_services_on_one_database_buy_once(stage: Stage) -> None:
     async with stage.serve() as one, stage.serve() as other:
         answers = await asyncio.gather(
@@ -101,6 +104,7 @@ async def test_two_services_on_one_database_buy_once(stage: Stage) -> None:
     assert len(stage.provider.bought()) == 1
 
 
+@pytest.mark.row("B7")
 async def test_racing_with_other_bodies_one_wins_and_the_others_conflict(service: Service, provider: Provider) -> None:
     answers = await asyncio.gather(
         *(service.post("/api/tasks", REVID.order(f"prompt {n}"), Idempotency_Key="race") for n in range(10))
@@ -109,6 +113,7 @@ async def test_racing_with_other_bodies_one_wins_and_the_others_conflict(service
     assert len(provider.bought()) == 1
 
 
+@pytest.mark.row("B7")
 async def test_a_key_survives_a_restart(stage: Stage) -> None:
     async with stage.serve() as service:
         task = await service.order(REVID.order(), Idempotency_Key="k")
@@ -174,6 +179,7 @@ async def test_a_retry_under_the_same_key_is_the_same_new_task(service: Service,
     assert len(provider.bought()) == 2
 
 
+@pytest.mark.row("B8")
 async def test_twenty_retries_at_once_under_one_key_buy_once(service: Service, provider: Provider) -> None:
     provider.on_create(REVID, says({"code": 402, "msg": "balance"}, 402), says(REVID.accepted("r-2")))
     task = await service.order(REVID.order())
