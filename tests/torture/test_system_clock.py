@@ -24,7 +24,8 @@ SHORTEST_GAP = 0.8
 """Seconds: RECEIVER_POLL_EVERY is 1, jittered."""
 HOUR, DAY = 3600, 86_400
 JUMPS = (HOUR, 0, -HOUR, 0, HOUR, -HOUR, 0, -30 * DAY, -50 * 365 * DAY, 0)
-ORDERED_IN_1970 = len(JUMPS) - 1
+ORDERED_LONG_AGO = tuple(f"{number + 1} " for number, jump in enumerate(JUMPS) if jump < -2 * HOUR)
+"""Beginnings of the prompts of orders whose deadline is over when the clock is right again."""
 KNOBS = ("", "callback=drop", "callback=late", "submit=busy", "submit=break", "callback=twice", "callback=early")
 
 
@@ -87,7 +88,7 @@ def _nobody_can_know(task: dict[str, Any]) -> bool:
     """Tell whether a task may have no end: the provider of its lost answer neither calls back nor, after so long, knows
     the key; or it was ordered so long ago, by a clock that is right again, that its deadline is over."""
     prompt: str = task["input"]["prompt"]
-    return (task["provider"] == "rivya" and "submit=break" in prompt) or prompt.startswith(f"{ORDERED_IN_1970} ")
+    return (task["provider"] == "rivya" and "submit=break" in prompt) or prompt.startswith(ORDERED_LONG_AGO)
 
 
 def _service(directory: Path, port: int, provider_port: int, clock: SystemClock) -> Process:
