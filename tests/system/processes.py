@@ -79,7 +79,8 @@ class Process:
     def _end(self, number: signal.Signals) -> int:
         if self.running is None:
             return 0
-        self.send(number)
+        if self.running.poll() is None:
+            self.send(number)
         return self.ended()
 
     def ended(self) -> int:
