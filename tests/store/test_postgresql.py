@@ -21,6 +21,7 @@ from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
 from tests.system import postgres
 
+from .ended import assert_ends_and_forgets
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
 
 pytestmark = [
@@ -212,3 +213,7 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
     assert (task.next_check_at, task.updated_at) == (NOW + 7000, NOW)
     assert await store.write(lambda tx: spending.spent_on(tx, "revid", NOW - NOW % spending.DAY)) == 0
     assert await store.write(lambda tx: spending.departure_before(tx, "revid", NOW - 1, NOW, 1)) is None
+
+
+async def test_an_ended_session_is_remembered_until_it_would_be_over_anyway(store: Store) -> None:
+    await assert_ends_and_forgets(store)

@@ -2,9 +2,7 @@
 
 import contextlib
 import re
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +13,8 @@ import httpx
 import pytest
 
 from receiver.throttle import FAILURES
-from tests.cli.rig import QUICK, Home, Served, serving, wait_for
+from tests.cli.rig import QUICK, Home, Served, serving
+from tests.torture.front import needs_nginx, nginx
 from tests.torture.harness import Torture
 
 PATIENCE = 15.0
@@ -216,43 +215,14 @@ def test_requests_that_come_in_two_parts_hide_nothing_either(port: int, torture:
     torture.figures(cut_requests=len(cuts))
 
 
-NGINX = """
-daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {place}/b; proxy_temp_path {place}/p;
-  fastcgi_temp_path {place}/f; uwsgi_temp_path {place}/u; scgi_temp_path {place}/s; client_header_timeout 10s;
-  client_body_timeout 10s; keepalive_timeout 5s;
-  upstream receiver {{ server 127.0.0.1:{upstream}; keepalive 8; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{ proxy_pass http://receiver; proxy_http_version 1.1; proxy_set_header Connection "";
-                  proxy_set_header Host $host; proxy_request_buffering off; }}
-  }}
-}}
-"""
-
-
 @pytest.mark.row("D7")
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@needs_nginx
 def test_behind_nginx_nothing_that_hides_is_answered(port: int, tmp_path: Path, torture: Torture) -> None:
     if not torture.full:
         pytest.skip("only at full size: nginx takes its time")
-    with socket.socket() as probing:
-        probing.bind(("127.0.0.1", 0))
-        front = int(probing.getsockname()[1])
-    file = tmp_path / "nginx.conf"
-    file.write_text(NGINX.format(place=tmp_path, upstream=port, port=front))
-    words = ["nginx", "-p", str(tmp_path), "-c", str(file), "-e", str(tmp_path / "error.log")]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)  # noqa: S603 - our own configuration
-    try:
-        wait_for(lambda: answers(front))
-        shapes = {name: raw for name, raw in SHAPES.items() if raw}
-        with ThreadPoolExecutor(len(shapes)) as threads:
-            found = dict(zip(shapes, threads.map(lambda raw: tell(front, raw), shapes.values()), strict=True))
-    finally:
-        process.terminate()
-        process.wait()
+    shapes = {name: raw for name, raw in SHAPES.items() if raw}
+    with nginx(tmp_path / "nginx", port) as front, ThreadPoolExecutor(len(shapes)) as threads:
+        found = dict(zip(shapes, threads.map(lambda raw: tell(front, raw), shapes.values()), strict=True))
     for name, answer in found.items():
         assert answer.seconds < 2 * PATIENCE, name
         assert b"smuggled" not in answer.raw or not has_body(shapes[name]) or name in LENIENT, name
@@ -267,12 +237,6 @@ def has_body(raw: bytes) -> bool:
     """Tell whether a request says that a body follows: what follows another is no part of it, but the next request."""
     head = raw.partition(b"\r\n\r\n")[0].lower()
     return b"transfer-encoding" in head or bool(re.search(rb"content-length: [1-9]", head))
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
-    return False
 
 
 # --- odd methods and paths
