@@ -210,6 +210,13 @@ async def test_a_body_that_is_too_large_or_encoded_is_refused(service: Service) 
     assert_problem(answer, 415)
 
 
+async def test_a_wrong_method_is_told_of_all_that_the_path_takes(service: Service) -> None:
+    answer = await service.client.put("/api/tasks")
+    assert_problem(answer, 405)
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+    assert (await service.client.head("/api/tasks")).status_code == 200
+
+
 QUERIES = {
     "/api/tasks?unknown=1": "unknown",
     "/api/tasks?stat=failed": "stat",
@@ -218,6 +225,8 @@ QUERIES = {
     "/api/tasks?limit=201": "limit",
     "/api/tasks?limit=ten": "limit",
     "/api/tasks?since=yesterday": "since",
+    "/api/tasks?since=0.5": "since",
+    "/api/tasks?until=1795176000": "until",
     "/api/tasks?until=2026-13-01T00:00:00Z": "until",
     "/api/tasks?cursor=here": "cursor",
     f"/api/tasks/{NOBODY}?wait=61": "wait",

@@ -153,6 +153,18 @@ async def test_openapi_knows_every_field_of_a_task(openapi: dict[str, Any], serv
     assert task["state"] in schema["properties"]["state"]["enum"]
 
 
+async def test_openapi_tells_of_both_orders_and_leads_from_a_new_task_to_its_calls(openapi: dict[str, Any]) -> None:
+    create = openapi["paths"]["/api/tasks"]["post"]
+    forms = create["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [set(form["required"]) for form in forms] == [
+        {"provider", "model", "input"},
+        {"provider", "model", "remote_id"},
+    ]
+    known = {operation["operationId"] for methods in openapi["paths"].values() for operation in methods.values()}
+    links = create["responses"]["201"]["links"]
+    assert {"get_task", "get_history", "check_task", "retry_task", "cancel_task", "adopt_task"} == set(links) <= known
+
+
 async def test_openapi_says_what_needs_a_token(openapi: dict[str, Any]) -> None:
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
