@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +26,10 @@ from tests.torture.places import Scene, accepts, asked_id, finds_it_done, finds_
 from tests.torture.witness import Found
 
 pytestmark = pytest.mark.anyio
+
+
+AT_ONCE = 40
+"""Orders that wait for their answers; the callbacks before these need connections, too."""
 
 
 def patience(torture: Torture) -> float:
@@ -91,8 +96,13 @@ async def test_a_callback_before_the_answer_finds_its_task_also_where_the_answer
 
         running.scene.creates.update({f"place-{n}": early for n in range(number)})
         orders = [CALLING_BACK[n % len(CALLING_BACK)].order(f"place-{n}") for n in range(number)]
-        keyed = [running.drivers[0].order(order, order["input"]["prompt"]) for order in orders]
-        await asyncio.gather(*keyed)
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def order(one: dict[str, Any]) -> None:
+            async with gate:
+                await running.drivers[0].order(one, one["input"]["prompt"])
+
+        await asyncio.gather(*map(order, orders))
         await running.drivers[0].all_settled(patience(torture))
         assert running.services[0].stop() == 0
         without_a_task = running.scene.database.rows("SELECT count(*) FROM delivery WHERE task_id IS NULL")
