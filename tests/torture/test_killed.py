@@ -24,7 +24,9 @@ LONG = QUICK | {"RECEIVER_DEADLINE": "60"}
 @pytest.mark.row("A1")
 async def test_nothing_acknowledged_is_lost_and_nothing_is_bought_twice(tmp_path: Path, torture: Torture) -> None:
     kills = torture.size(8, 60)
-    restarts = await set_on_fire(tmp_path, torture, kills, longest=1.0)
+    restarts = await set_on_fire(
+        tmp_path, torture, kills, torture.size(80, 1000), torture.size(500, 10_000), longest=1.0
+    )
     assert restarts.number >= kills
 
 
@@ -32,13 +34,15 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_bought_twice(tmp_path
 async def test_the_same_holds_where_it_hardly_comes_to_answer(tmp_path: Path, torture: Torture) -> None:
     if not torture.full:
         pytest.skip("at full size only: it is A1 with shorter lives")
-    restarts = await set_on_fire(tmp_path, torture, 50, longest=0.12)
+    restarts = await set_on_fire(tmp_path, torture, 50, 60, 100, longest=0.12)
     assert restarts.number >= 50
 
 
-async def set_on_fire(directory: Path, torture: Torture, kills: int, *, longest: float) -> Restarts:
+async def set_on_fire(
+    directory: Path, torture: Torture, kills: int, submissions: int, callbacks: int, *, longest: float
+) -> Restarts:
     """Order and call back while the service is killed so many times; then look at what it holds."""
-    wanted, callbacks = orders(torture.size(80, 1000)), torture.size(500, 10_000)
+    wanted = orders(submissions)
     with running(directory, **(LONG if torture.full else QUICK)) as (serving, ledger, url):
         restarts = Restarts(url)
         async with Driver(url, directory / "acked.log") as driver, asyncio.timeout(SECONDS):
