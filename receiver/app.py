@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -38,11 +39,7 @@ write down how the rest ended, the whole stop takes under ten."""
 def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -> Starlette:
     """Make the application; `clock` gives Unix milliseconds."""
     sandbox = _sandbox(settings) if settings.sandbox else None
-    routes: list[BaseRoute] = [
-        *_operations(),
-        Route("/openapi.json", openapi),
-        *PAGES,
-    ]
+    routes: list[BaseRoute] = [_exact(route) for route in (*_operations(), Route("/openapi.json", openapi), *PAGES)]
     if sandbox is not None:
         routes.append(Mount("/sandbox", app=sandbox.app))
 
@@ -73,6 +70,13 @@ def _operations() -> list[BaseRoute]:
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = operation.endpoint
     return [Route(path, _by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]
+
+
+def _exact(route: BaseRoute) -> BaseRoute:
+    """Let a route take its path to the very end: Starlette's own pattern also takes a line end after it."""
+    if isinstance(route, Route):
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
+    return route
 
 
 def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:

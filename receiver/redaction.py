@@ -72,8 +72,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without secrets."""
-        text = _ENCODED_TOKEN.sub(REDACTED, self.url(text))
-        return _TOKEN.sub(rf"\g<1>{REDACTED}", text)
+        text = _TOKEN.sub(rf"\g<1>{REDACTED}", text)
+        return self.url(_ENCODED_TOKEN.sub(REDACTED, text))
 
     def url(self, url: str) -> str:
         """Return a result's URL without secrets; whatever else is in it stays, for it has to work."""

@@ -170,8 +170,7 @@ def _is_ambiguous(scope: Scope) -> bool:
     return (
         (b"transfer-encoding" in names and (b"content-length" in names or version != "1.1"))
         or version not in _VERSIONS
-        # A whole URL is for a proxy, which this is none. And a route takes a line end after its path for the path's.
-        or not (path.startswith("/") and path.isprintable())
+        or not path.startswith("/")  # a whole URL is for a proxy, which this is none
     )
 
 

@@ -3,7 +3,6 @@
 Whatever answers instead of this installation is told by how it answers: nothing of it is believed or followed.
 """
 
-import asyncio
 import re
 import socket
 import ssl
@@ -35,13 +34,11 @@ async def examine(services: Services, *, usable: bool) -> list[Finding]:
     if settings.sandbox or settings.public_url is None:
         direct = await _judged(services, settings.own_address, SERVICE, usable=usable)
         return [_needed(settings, direct), *_without(settings)]
-    public, direct = await asyncio.gather(
-        _judged(services, settings.public_url, PUBLIC, usable=usable),
-        _judged(services, settings.own_address, SERVICE, usable=usable),
-    )
+    public = await _judged(services, settings.public_url, PUBLIC, usable=usable)
     if public.verdict is not Verdict.WRONG:
         return [public]  # whether it also answers here does not matter: it may run elsewhere
-    return [direct, public]
+    # Not at the same time: of two questions the service keeps the sign of life of the one that came last.
+    return [await _judged(services, settings.own_address, SERVICE, usable=usable), public]
 
 
 def _needed(settings: Settings, direct: Finding) -> Finding:

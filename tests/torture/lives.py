@@ -190,9 +190,9 @@ class Lives(RuleBasedStateMachine):
         self.stage.provider.on_create(family, self.taking(family, how, overtake), self.taking(family, "accepted", None))
         return self.run(self.service.order(family.order()))["id"], family
 
-    @rule(target=tasks, family=st.sampled_from([REVID, GATEWAY, RIVYA]), how=TROUBLES)
-    def submit_and_crash(self, family: Family, how: str) -> Any:
-        """The service dies with the request on its way."""
+    @rule(target=tasks, family=st.sampled_from([REVID, GATEWAY, RIVYA]), how=TROUBLES, away=st.sampled_from([0, 60]))
+    def submit_and_crash(self, family: Family, how: str, away: int) -> Any:
+        """The service dies with the request on its way, and is away for a while."""
         remains: list[Stage] = []
 
         async def die(_: Exchange) -> None:
@@ -202,7 +202,9 @@ class Lives(RuleBasedStateMachine):
 
         async def go() -> Any:
             task = await self.service.order(family.order())
+            self.stage.clock.advance(away)
             await self.go_on_with(remains[0])
+            await self.service.poll()
             return task["id"], family
 
         self.seen["crash"] += 1
