@@ -49,16 +49,23 @@ async def beat(services: Services) -> None:
 
 async def sweep_account(services: Services, account: str, report: Report, stop: asyncio.Event) -> None:
     """Look at one account's due tasks, several at once, the longest due first."""
-    began = services.clock()
+    due = services.clock()
+    ended = await asyncio.gather(
+        *(_work(services, account, due, report, stop) for _ in range(AT_ONCE)),
+        return_exceptions=True,  # what was begun is finished, whatever befell the others
+    )
+    for error in ended:
+        if error is not None:
+            raise error
 
-    def over() -> bool:
-        return stop.is_set() or services.stopping.is_set()
 
-    async def work() -> None:
-        while not over() and (claim := await _claim(services, account, began)) is not None:
-            await _look(services, claim, report)
-
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+async def _work(services: Services, account: str, due: int, report: Report, stop: asyncio.Event) -> None:
+    """Look at an account's tasks that were due at a time, one after the other, until none is left."""
+    while not (stop.is_set() or services.stopping.is_set()):
+        claim = await _claim(services, account, due)
+        if claim is None:
+            return
+        await _look(services, claim, report)
 
 
 async def _claim(services: Services, account: str, due: int) -> Claim | None:
@@ -114,27 +121,23 @@ class Poller:
         self._services = services
         self._beat_every = beat_every
         self._stop = services.stopping
-        self._sweeping: dict[str, asyncio.Task[None]] = {}
+        self._working: dict[str, set[asyncio.Task[None]]] = {}
         self._next_beat = 0.0
         self._looks = 0
         self._last_look = 0
 
     async def run(self) -> None:
-        """Start a sweep of every account that has due tasks and is not being swept, until the service stops.
+        """Start work on every account that has due tasks, again and again, until the service stops.
 
         What was begun is finished by the services' background.
         """
         while not self._stop.is_set():
             try:
-                await self._start_sweeps()
+                await self._look_for_work()
                 await self._beat()
             except StoreUnavailable as error:
                 log.warning("poller_waits", reason=str(error))
             await _sleep_until(self._stop, LOOK_EVERY)
-
-    def stop(self) -> None:
-        """Take nothing new; what was begun is finished by the services' background."""
-        self._stop.set()
 
     async def _beat(self) -> None:
         passed = asyncio.get_running_loop().time()  # by a clock that nobody sets
@@ -142,16 +145,21 @@ class Poller:
             self._next_beat = passed + self._beat_every
             await beat(self._services)
 
-    async def _start_sweeps(self) -> None:
+    async def _look_for_work(self) -> None:
         now = self._services.clock()
         if now < self._last_look or self._looks % MEND_EVERY == 0:
             await mend_plans(self._services)
         self._looks, self._last_look = self._looks + 1, now
         for account in await self._services.store.read(lambda session: reading.due_accounts(session, now)):
-            running = self._sweeping.get(account)
-            if running is None or running.done():
-                work = sweep_account(self._services, account, Counter(), self._stop)
-                self._sweeping[account] = self._services.background.start(work)
+            self._start_work(account, now)
+
+    def _start_work(self, account: str, due: int) -> None:
+        """Begin with several at once; while some hang in a request, let another take what has become due since."""
+        working = self._working.setdefault(account, set())
+        for _ in range(min(1, AT_ONCE - len(working)) if working else AT_ONCE):
+            one = self._services.background.start(_work(self._services, account, due, Counter(), self._stop))
+            working.add(one)
+            one.add_done_callback(working.discard)
 
 
 async def _sleep_until(event: asyncio.Event, seconds: float) -> None:

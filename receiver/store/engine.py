@@ -194,6 +194,5 @@ def unavailable(error: Exception) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
     cause = getattr(error, "orig", None) or error
-    return StoreUnavailable(
-        f"the database cannot be used: {str(cause).splitlines()[0][:200] if str(cause) else cause!r}"
-    )
+    words = str(cause).partition("\n")[0][:200] or repr(cause)
+    return StoreUnavailable(f"the database cannot be used: {words}")

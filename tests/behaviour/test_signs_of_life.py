@@ -44,5 +44,5 @@ async def test_the_poller_leaves_them_again_and_again(service: Service) -> None:
     await until_seen(service.database, service.clock())
     service.clock.advance(60)
     await until_seen(service.database, service.clock())
-    poller.stop()
+    services.stopping.set()
     await running

@@ -149,7 +149,7 @@ async def test_a_locked_database_refuses_every_caller_in_time_and_recovers(locke
     """Also those who come later, and those for whom there is no room in the batch that waits."""
     answers: Answers = await locked["for long"]
     assert {type(error) for _, error in answers.written} == {StoreUnavailable}
-    assert {str(error) for _, error in answers.written} == {"the database cannot be used: 'database is locked'"}
+    assert {str(error) for _, error in answers.written} == {"the database cannot be used: database is locked"}
     waits = sorted(seconds for seconds, _ in answers.written)
     assert waits[0] >= PATIENCE - 0.1, "nobody is refused early"
     assert waits[-1] <= LONGEST
