@@ -90,6 +90,17 @@ def history_document(row: History, told: Attempt | Check | Delivery | None, reda
     return document
 
 
+def homeless_document(delivery: Delivery) -> Document:
+    """Show one callback that no task has: what it came as, and the provider's id that it names."""
+    return {
+        "delivery": delivery.id,
+        "provider": delivery.provider,
+        "received_at": moment(delivery.received_at),
+        "outcome": delivery.outcome,
+        "remote_id": delivery.remote_id,
+    }
+
+
 def _attempt(told: Attempt, redactor: Redactor) -> Document:
     return {
         "number": told.number,

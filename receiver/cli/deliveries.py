@@ -4,16 +4,28 @@ from typing import Annotated
 
 import typer
 
+from receiver.cli import terminal
 from receiver.cli.frame import cli, give, run
 from receiver.cli.tasks import AsJson
-from receiver.documents import Document
+from receiver.documents import Document, homeless_document
 from receiver.messages import Outcome
 from receiver.replay import replay
 from receiver.services import Services
+from receiver.store import reading
 from receiver.web.api import show
 
 NO_USE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
 MAX_ID = 2**63 - 1
+
+
+@cli.command("deliveries")
+def list_deliveries(
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most")] = 50, as_json: AsJson = False
+) -> None:
+    """List the latest callbacks to whole accounts that no task has (yet); `replay` takes their numbers."""
+    stored = run(lambda services: services.store.read(lambda session: reading.homeless_deliveries(session, limit)))
+    listed = [homeless_document(delivery) for delivery in stored]
+    give({"deliveries": listed}, terminal.delivery_table(listed), as_json=as_json)
 
 
 @cli.command("replay")

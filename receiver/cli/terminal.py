@@ -96,6 +96,16 @@ def provider_table(providers: Iterable[Document]) -> Table:
     return table
 
 
+def delivery_table(deliveries: Iterable[Document]) -> Table:
+    """Show callbacks that no task has, one a row."""
+    table = Table("delivery", "received", "provider", "outcome", "names", box=None, pad_edge=False)
+    for delivery in deliveries:
+        named = Text(one_line(delivery["remote_id"] or ""))
+        received = delivery["received_at"][:19]
+        table.add_row(str(delivery["delivery"]), received, delivery["provider"], delivery["outcome"], named)
+    return table
+
+
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
 from sqlalchemy.orm import defer
 from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.interfaces import ORMOption
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -92,6 +93,12 @@ def delivery(session: Session, delivery_id: int) -> Delivery | None:
     return session.get(Delivery, delivery_id)
 
 
+def homeless_deliveries(session: Session, limit: int) -> list[Delivery]:
+    """Read the latest callbacks to whole accounts that no task of ours has, without their bodies."""
+    query = select(Delivery).where(col(Delivery.task_id).is_(None)).order_by(col(Delivery.id).desc()).limit(limit)
+    return list(session.exec(query.options(_leaving_out(Delivery, "body"))))
+
+
 def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:
     """Read what happened to a task, each row with the attempt, delivery or check that it tells of.
 
@@ -117,12 +124,16 @@ def _of(session: Session, table: type[T], task_id: str, most: int) -> dict[int |
     )
     query = select(table, *beginnings).where(table.task_id == task_id)
     found: dict[int | None, T] = {}
-    for row, *read in session.execute(query.options(*(defer(getattr(table, column.name)) for column in bodies))):
+    for row, *read in session.execute(query.options(*(_leaving_out(table, column.name) for column in bodies))):
         for column, body in zip(bodies, read, strict=True):
             cut = body is not None and len(body) > most
             set_committed_value(row, column.name, Beginning(body[:most]) if cut else body)
         found[row.history_id] = row
     return found
+
+
+def _leaving_out(table: type[T], column: str) -> ORMOption:
+    return defer(getattr(table, column))
 
 
 @dataclass(frozen=True, slots=True)

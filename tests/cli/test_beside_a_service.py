@@ -6,7 +6,11 @@ import re
 import signal
 from typing import Any
 
+import httpx
+
+from receiver.links import Links
 from receiver.store.engine import sqlite_module
+from tests.behaviour.families import RIVYA
 
 from .rig import DEADLINE, Home, Ran, wait_for
 
@@ -142,6 +146,20 @@ def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(ho
     assert f"Delivery {final}, applied when it came, was read again: repeated." in shown.out
     assert (gone.code, gone.out, nonsense.code) == (1, "", 2)
     assert "receiver show" in gone.err
+
+
+def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> None:
+    url = Links([(home.data / "secret_keys").read_text().strip()], home.url).account_url("rivya")
+    event = {"id": "evt_1", "type": "generation.succeeded", "data": {"generation": RIVYA.done("nobodys-id")}}
+    answer = httpx.post(str(url), json=event, trust_env=False)
+    assert (answer.status_code, answer.json()) == (200, {"outcome": "held"})
+    listed, shown = home.run_all([["deliveries", "--json"], ["deliveries"]])
+    (found,) = listed.document["deliveries"]
+    assert (found["provider"], found["outcome"], found["remote_id"]) == ("rivya", "held", "nobodys-id")
+    assert f"{found['delivery']}" in shown.out
+    assert "nobodys-id" in shown.out
+    again = home.run("replay", str(found["delivery"]), "--json")
+    assert (again.code, again.document["outcome"], again.document["task"]) == (0, "held", None)
 
 
 def test_waiting_gives_up_after_its_time(home: Home) -> None:
