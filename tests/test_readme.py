@@ -38,6 +38,7 @@ def test_the_sections_stand_in_the_promised_order() -> None:
         "The life of a task",
         "The API by `curl`",
         "Deploying",
+        "What it promises, how, and the test",
         "Adding a provider",
         "The map of the files",
     ]
@@ -49,6 +50,13 @@ def test_the_state_table_is_the_state_machine() -> None:
     for state in State:
         told = {word for word in re.findall(r"[a-z]+", table[state.value]) if word in set(State)}
         assert told == {target.value for target in MOVES[state]}, state
+
+
+def test_every_row_of_the_torture_bench_stands_for_a_promise_and_every_promise_has_its_rows() -> None:
+    promised = {word for cells in rows(section("What it promises, how, and the test"), "promise")
+                for word in re.findall(r"\b[A-I]\d+\b", cells[2])}  # fmt: skip
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
+    assert promised == set(re.findall(r'mark\.row\("([A-I]\d+)"\)', tests))
 
 
 def test_every_command_named_exists_and_every_command_is_named() -> None:
