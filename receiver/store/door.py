@@ -5,6 +5,7 @@ effects: if one fails, the batch is rolled back and every unit runs again alone.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,15 @@ class Door:
         return None
 
     def _transact(self, batch: list[_Waiting[Any]]) -> None:
+        try:
+            self._try(batch)
+        except Exception as error:
+            if not (self._sqlite and _is_full(error)):
+                raise
+            self._make_room()
+            self._try(batch)
+
+    def _try(self, batch: list[_Waiting[Any]]) -> None:
         cursor = self._begin(min(waiting.until for waiting in batch))
         try:
             transaction = Transaction(cursor, self._compiler)
@@ -176,6 +186,11 @@ class Door:
         except Exception:  # noqa: BLE001 - the connection is broken; the next unit opens another
             self._disconnect()
 
+    def _make_room(self) -> None:
+        """Give a full disk back what the log takes of it: that may be all that is missing."""
+        with contextlib.suppress(Exception):
+            self._connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
@@ -187,6 +202,10 @@ def _refused(batch: list["_Waiting[Any]"], error: _Shut) -> _Shut:
     for waiting in batch:
         waiting.error = error
     return error
+
+
+def _is_full(error: Exception) -> bool:
+    return _of_driver(error) and "disk is full" in str(error)
 
 
 def _is_locked(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """Rows F6, G5 and G6: many tasks, many callbacks, and for long; the service stays quick, complete and small."""
 
 import asyncio
+import contextlib
 import re
 import statistics
 import time
@@ -27,6 +28,8 @@ PAGES = ("/", "/?state=submitted", "/?q=boat", "/?q=nothing-has-this", "/provide
 COUNTS = ("/api/tasks?limit=200", "/api/stats", "/metrics")
 PAGE_SECONDS, PAGE_BYTES = 0.3, 200_000
 """What a page may take at the 95th percentile, and how large it may be."""
+OWN_SOCKETS = 4
+"""Sockets of a service that nobody is connected to: one to listen, the rest within its event loop."""
 GROWTH_AN_HOUR = 1_000_000.0
 """Bytes by which a service under steady load may grow in an hour, once it is warm."""
 
@@ -53,6 +56,14 @@ class Crowd:
     def handles(self) -> tuple[int, int]:
         """How many files and threads the service has open."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir())), len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    def sockets(self) -> list[str]:
+        """Which sockets the service has open."""
+        opened = []
+        for handle in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                opened.append(str(handle.readlink()))
+        return [name for name in opened if name.startswith("socket:")]
 
     def client(self) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -179,18 +190,26 @@ async def stream(client: httpx.AsyncClient, waiting: Sequence[Waiting], rate: in
     return list(await asyncio.gather(*sending))
 
 
+async def until_hung_up(crowd: Crowd) -> None:
+    """Wait until the service has closed the connections of a client that is gone."""
+    async with asyncio.timeout(10):
+        while len(crowd.sockets()) > OWN_SOCKETS:  # noqa: ASYNC110 - another process closes them
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.row("G5")
 async def test_under_steady_load_nothing_grows(torture: Torture, tmp_path: Path) -> None:
     rate, rounds = 50, torture.size(4, 60)
     number = torture.size(100, 500)
     with crowded(tmp_path, number * rounds) as crowd:
         memory, handles = [], []
-        async with crowd.client() as client:
-            for position in range(rounds):
-                part = crowd.waiting[position * number : (position + 1) * number]
+        for position in range(rounds):
+            part = crowd.waiting[position * number : (position + 1) * number]
+            async with crowd.client() as client:
                 assert {status for status, _ in await stream(client, part, rate * torture.size(4, 1))} == {200}
-                memory.append(crowd.memory())
-                handles.append(crowd.handles())
+            await until_hung_up(crowd)
+            memory.append(crowd.memory())
+            handles.append(crowd.handles())
         journal = crowd.database.with_name(f"{crowd.database.name}-wal").stat().st_size
     warm = rounds // 2
     files = [opened for opened, _ in handles[warm:]]

@@ -95,8 +95,8 @@ def test_naughty_strings_in_an_order_are_kept_and_handed_on_as_they_are(serving:
     texts = naughty()
     chosen = texts if torture.full else torture.random.sample(texts, 60)
 
-    def order(text: str) -> tuple[str, dict[str, Any]]:
-        key = {"Idempotency-Key": f"for {text}"[:255].strip()} if text.isascii() and text.isprintable() else {}
+    def order(number: int, text: str) -> tuple[str, dict[str, Any]]:
+        key = {"Idempotency-Key": f"{number} {text}"[:255].strip()} if text.isascii() and text.isprintable() else {}
         body = {
             "provider": "gateway",
             "model": text.strip()[:200] or "sora-2",
@@ -117,7 +117,7 @@ def test_naughty_strings_in_an_order_are_kept_and_handed_on_as_they_are(serving:
         return task["remote_id"], body
 
     with ThreadPoolExecutor(SENDERS) as threads:
-        sent = dict(threads.map(order, chosen))
+        sent = dict(threads.map(order, range(len(chosen)), chosen))
     ledger = httpx.get(f"http://127.0.0.1:{serving.provider_port}/ledger", trust_env=False).json()["purchases"]
     bought = {purchase["id"]: purchase for purchase in ledger}
     for remote_id, body in sent.items():
