@@ -1,8 +1,14 @@
 """What tests everywhere may ask for."""
 
+import signal
+
 import pytest
 
 from tests.torture.harness import Torture
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs us in the background has it ignored, and so would every process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

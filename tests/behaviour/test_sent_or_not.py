@@ -284,7 +284,7 @@ async def test_a_server_fault_inside_an_http_200_is_unconfirmed(service: Service
 @pytest.mark.row("E3")
 async def test_no_answer_in_time_is_unconfirmed(family: Family, beginning: bytes, stage: Stage) -> None:
     stage.provider.on_create(family, hangs(beginning))
-    async with stage.serve(TIMEOUT="0.3") as service:
+    async with stage.serve(TIMEOUT="2") as service:
         task = await service.order(family.order())
         assert task["state"] in ("submitting", "unconfirmed"), "answered in time, as it then stands"
         task = await service.until_state(task["id"], "unconfirmed")

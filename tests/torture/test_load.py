@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from receiver.store.engine import sqlite_module
 from tests.bench.filling import Waiting, fill
 from tests.system.processes import Process
+from tests.torture.callbacks import Callback, Caller
 from tests.torture.harness import Torture
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +32,8 @@ PAGE_SECONDS, PAGE_BYTES = 0.3, 200_000
 """What a page may take at the 95th percentile, and how large it may be."""
 OWN_SOCKETS = 4
 """Sockets of a service that nobody is connected to: one to listen, the rest within its event loop."""
+ANSWER_MS = 100
+"""Milliseconds within which a callback is answered under a steady stream, at the 99th percentile."""
 GROWTH_AN_HOUR = 1_000_000.0
 """Bytes by which a service under steady load may grow in an hour, once it is warm."""
 
@@ -65,10 +69,21 @@ class Crowd:
                 opened.append(str(handle.readlink()))
         return [name for name in opened if name.startswith("socket:")]
 
-    def client(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        limits = httpx.Limits(max_connections=20, max_keepalive_connections=20)  # with more, httpx itself is slow
-        return httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=30, limits=limits)
+    @contextmanager
+    def caller(self, connections: int) -> Iterator[Caller]:
+        """Deliver callbacks over so many connections."""
+        caller = Caller(urlsplit(self.url).port or 0, connections)
+        try:
+            yield caller
+        finally:
+            caller.close()
+
+    def callbacks(self) -> list[Callback]:
+        """The good news of every task."""
+        return [
+            Callback(task.task_id, task.path, BODY.replace("REMOTE_ID", task.remote_id).encode())
+            for task in self.waiting
+        ]
 
 
 @contextmanager
@@ -93,24 +108,6 @@ def crowded(directory: Path, number: int, *, prompt: str = "a paper boat") -> It
         yield Crowd(url, directory / "data" / "receiver.db", process.running.pid, waiting)
     finally:
         process.kill()
-
-
-async def call_back(client: httpx.AsyncClient, task: Waiting) -> tuple[int, float]:
-    """Send a task's callback; returns the answer's status and the seconds it took."""
-    began = time.monotonic()
-    answer = await client.post(task.path, content=BODY.replace("REMOTE_ID", task.remote_id))
-    return answer.status_code, time.monotonic() - began
-
-
-async def until_taken(client: httpx.AsyncClient, task: Waiting) -> int:
-    """Send a callback as a provider does, again after each 503; returns how often it was sent."""
-    for sent in range(1, 100):
-        status, _ = await call_back(client, task)
-        if status == 200:
-            return sent
-        assert status == 503, status
-        await asyncio.sleep(0.2)
-    raise AssertionError("it was never taken")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -160,11 +157,12 @@ def _timed(client: httpx.Client, path: str) -> tuple[float, int]:
 async def test_a_burst_of_callbacks_is_answered_and_all_of_it_is_stored(torture: Torture, tmp_path: Path) -> None:
     number = torture.size(500, 5_000)
     with crowded(tmp_path, number) as crowd:
-        async with crowd.client() as client:
+        with crowd.caller(connections=200) as caller:
             began = time.monotonic()
-            sent = await asyncio.gather(*(until_taken(client, task) for task in crowd.waiting))
+            await caller.until_stored(crowd.callbacks(), seconds=120)
             seconds = time.monotonic() - began
-        torture.figures(burst=number, seconds=seconds, sent_again=sum(sent) - number)
+        torture.figures(burst=number, seconds=seconds, sent_again=len(caller.answers) - number)
+        assert {answer.status for answer in caller.answers} <= {200, 503}
         assert applied(crowd.database) == {"succeeded": number}
 
 
@@ -173,21 +171,13 @@ async def test_a_steady_stream_of_callbacks_is_answered_in_time(torture: Torture
     rate, seconds = torture.size(100, 500), torture.size(4, 60)
     number = rate * seconds
     with crowded(tmp_path, number) as crowd:
-        async with crowd.client() as client:
-            results = await stream(client, crowd.waiting, rate)
-        took = [seconds for _, seconds in results]
-        torture.figures(a_second=rate, p50_ms=statistics.median(took) * 1000, p99_ms=percentile(took, 0.99) * 1000)
-        assert {status for status, _ in results} == {200}
+        with crowd.caller(connections=64) as caller:
+            await caller.at_rate(crowd.callbacks(), rate)
+        took = [answer.seconds * 1000 for answer in caller.answers]
+        torture.figures(a_second=rate, p50_ms=statistics.median(took), p99_ms=percentile(took, 0.99))
+        assert {answer.status for answer in caller.answers} == {200}
         assert applied(crowd.database) == {"succeeded": number}
-
-
-async def stream(client: httpx.AsyncClient, waiting: Sequence[Waiting], rate: int) -> list[tuple[int, float]]:
-    """Send callbacks at a steady rate, whether or not those before them were answered."""
-    began, loop, sending = time.monotonic(), asyncio.get_running_loop(), []
-    for position, task in enumerate(waiting):
-        await asyncio.sleep(max(0.0, began + position / rate - time.monotonic()))
-        sending.append(loop.create_task(call_back(client, task)))
-    return list(await asyncio.gather(*sending))
+        assert percentile(took, 0.99) <= ANSWER_MS * torture.size(20, 1)
 
 
 async def until_hung_up(crowd: Crowd) -> None:
@@ -203,10 +193,12 @@ async def test_under_steady_load_nothing_grows(torture: Torture, tmp_path: Path)
     number = torture.size(100, 500)
     with crowded(tmp_path, number * rounds) as crowd:
         memory, handles = [], []
+        callbacks = crowd.callbacks()
         for position in range(rounds):
-            part = crowd.waiting[position * number : (position + 1) * number]
-            async with crowd.client() as client:
-                assert {status for status, _ in await stream(client, part, rate * torture.size(4, 1))} == {200}
+            with crowd.caller(connections=16) as caller:
+                part = callbacks[position * number : (position + 1) * number]
+                await caller.at_rate(part, rate * torture.size(4, 1))
+            assert {answer.status for answer in caller.answers} == {200}
             await until_hung_up(crowd)
             memory.append(crowd.memory())
             handles.append(crowd.handles())
