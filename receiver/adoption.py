@@ -52,7 +52,7 @@ async def not_bought(services: Services, task_id: str) -> None:
     def unit(tx: Transaction) -> None:
         row = _unclear(tx, task_id)
         event = Event(State.FAILED, error=NOT_BOUGHT)
-        apply(tx, row, event, Source(Via.HAND), services.context(row["provider"]))
+        apply(tx, row, event, Source(Via.HAND), services.context(row["provider"]), may_have_cost=False)
 
     await services.store.write(unit)
 

@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import services as wiring
 from receiver.errors import StoreUnavailable
-from receiver.poller import Poller, recover
+from receiver.poller import Poller
+from receiver.recovery import recover
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
 from receiver.settings import Settings

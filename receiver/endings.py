@@ -1,7 +1,8 @@
-"""How a try to hand a task over ended, and what follows: taken, refused, queued again, repeated or unconfirmed.
+"""What the end of a try means for its task: "Sent or not" of the README, in one place.
 
-`attempts` makes one of every try; it is written down in one transaction. This is the paragraph "Sent or not" of the
-interface.
+`attempts` hands over how a request ended; here it becomes a move, a further try, or the state `unconfirmed`. What a
+try learned decides even where another process has taken over its lease: the provider's answer is true whoever waits
+for it. Who may send is decided here too, in the transaction that commits the attempt.
 """
 
 from collections.abc import Callable
@@ -13,17 +14,22 @@ from receiver.errors import Busy, KeyConflict, NotSent, ProviderError, Refused, 
 from receiver.lifecycle import apply
 from receiver.messages import Event, Problem, Source
 from receiver.moves import Context, Row, departed, move, notice, write
-from receiver.states import FINAL, State, Via
+from receiver.states import State, Via
 from receiver.store import Transaction, journal, tasks
+from receiver.store.journal import Purchase
 from receiver.store.reading import AHEAD
 from receiver.store.tasks import Claim
-from receiver.tables import Attempt
 
 ACCEPTED = "accepted"
 REPEATS_END = 15 * 60 * 1000
 """Milliseconds after an unclear try's departure during which it is repeated under its key."""
 SAME_ANSWER = frozenset({400, 413, 415, 422})
 """Refusals of what a request says: on a repeat they hold for the first try too. Others may be news of the meantime."""
+STOPPED = "The service stopped while the request was on its way; whether it was received is not known."
+
+_WAITING = (State.QUEUED, State.SUBMITTING)
+_UNCLEAR = (State.UNCONFIRMED, State.EXPIRED)
+_AT_THE_PROVIDER = (State.SUBMITTED, State.RUNNING, State.SUCCEEDED)
 
 
 def unconfirm(tx: Transaction, row: Row, why: Problem, context: Context, *, via: Via = Via.SUBMISSION) -> State:
@@ -33,15 +39,50 @@ def unconfirm(tx: Transaction, row: Row, why: Problem, context: Context, *, via:
     return State(row["state"])
 
 
-def why_unclear(unclear: Attempt) -> str:
-    """Name what went wrong with a try whose answer is not known."""
+def resolve(tx: Transaction, row: Row, context: Context, *, takes_keys: bool | None) -> Purchase | None:
+    """Return the purchase of a claimed `submitting` task that may be repeated under its key; else resolve the task.
+
+    `takes_keys` is None where the provider is not configured. A request without an end may still be on its way, in a
+    process that is only suspended: its task is `unconfirmed`, whatever the provider takes.
+    """
+    purchase = journal.purchase(tx, row["id"])
+    if purchase is None:  # each of its tries provably bought nothing
+        move(tx, row, State.QUEUED, Via.SUBMISSION, context, next_check_at=context.now, leased_until=None)
+    elif journal.open_attempts(tx, row["id"]):
+        unconfirm(tx, row, Problem("crashed", STOPPED), context, via=Via.CLOCK)
+    elif takes_keys is False:
+        unconfirm(tx, row, Problem(_why_unclear(purchase), str(purchase.message)), context)
+    elif _repeats_are_over(purchase, context.now):
+        words = f"No usable answer came, also to repeats under the same key. First: {purchase.message}"
+        unconfirm(tx, row, Problem(_why_unclear(purchase), words), context)
+    else:
+        return purchase
+    return None
+
+
+def may_depart(tx: Transaction, row: Row, repeated: Purchase | None, context: Context, *, takes_keys: bool) -> bool:
+    """Return whether a request for this task may leave: as its only purchase, or as a repeat where keys are taken.
+
+    Asked in the transaction that commits the attempt, by whoever holds the claim. Where it may not, the task is
+    resolved, since something may have been bought already.
+    """
+    if repeated is None and journal.purchase(tx, row["id"]) is None:
+        return True
+    if row["state"] == State.QUEUED:
+        move(tx, row, State.SUBMITTING, Via.SUBMISSION, context)
+    found = resolve(tx, row, context, takes_keys=takes_keys)
+    return found is not None and found == repeated
+
+
+def _why_unclear(unclear: Purchase) -> str:
+    """Return our code for what went wrong with a try whose answer is not known."""
     if unclear.http_status is None:
         return "timeout"
     return "server_error" if unclear.http_status >= 500 else "broken_answer"
 
 
-def repeats_are_over(first: Attempt, now: int) -> bool:
-    """Tell whether an unclear try must not be repeated any more: its key may be forgotten.
+def _repeats_are_over(first: Purchase, now: int) -> bool:
+    """Return whether an unclear try must not be repeated any more: its key may be forgotten.
 
     A departure in the future tells of a clock that was set back, and of nothing else: it may have been long ago.
     """
@@ -50,11 +91,14 @@ def repeats_are_over(first: Attempt, now: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The end of one try: its answer, and what the provider made of it. `repeats` is the first try under its key."""
+    """The end of one try: its answer, and what the provider made of it. `repeats` is the purchase it repeats.
+
+    Without an `attempt_id` it ended before the request that buys could leave.
+    """
 
     claim: Claim
     attempt_id: int | None
-    repeats: Attempt | None
+    repeats: Purchase | None
     takes_keys: bool
     answer: httpx.Response | None
     event: Event | None
@@ -62,24 +106,18 @@ class Ending:
     context: Callable[[], Context]
 
     def write_down(self, tx: Transaction) -> State | None:
-        """Keep the answer and let it change the task; returns the state that it is left in."""
-        context, error = self.context(), self.error
-        if self.attempt_id is not None:
-            self._keep_answer(tx, self.attempt_id, context)
+        """Keep the answer and let it change the task; returns the state that the task is left in."""
+        context = self.context()
         row = tasks.current(tx, self.claim.task_id)
         if row is None:
             return None
-        if row["claim"] != self.claim.number:
-            self._fill_in(tx, row, context)
-            return State(row["state"])
-        if self.event is not None:
-            apply(tx, row, self.event, Source(Via.SUBMISSION), context)
-        elif error is not None and row["state"] in (State.QUEUED, State.SUBMITTING):
-            self._fail(tx, row, error, context)
-        elif error is not None:
-            words = f"The submission ended with: {error.message} A callback had told otherwise before."
-            write(tx, row, context, notice(row, words))
-        write(tx, row, context, {"leased_until": None})
+        is_ours = row["claim"] == self.claim.number
+        if self.attempt_id is not None:
+            self._keep_answer(tx, self.attempt_id, context)
+        if self.attempt_id is not None or is_ours:
+            self._change_task(tx, row, context)
+        if is_ours:
+            write(tx, row, context, {"leased_until": None})
         return State(row["state"])
 
     def _keep_answer(self, tx: Transaction, attempt_id: int, context: Context) -> None:
@@ -88,36 +126,59 @@ class Ending:
             attempt_id,
             ended_at=context.now,
             outcome=outcome_of(self.error),
+            may_have_bought=not _bought_nothing(self.error),
             http_status=self.answer.status_code if self.answer else None,
             message=context.redact(self.error.message) if self.error else None,
             answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
         )
 
-    def _fill_in(self, tx: Transaction, row: Row, context: Context) -> None:
-        """Let a claimant that was overtaken add only what is still empty; with a remote id the provider is asked."""
-        event = self.event
-        if event is None:
-            return
-        told = {"remote_id": event.remote_id, "reserved": event.reserved, "charged": event.charged}
-        empty = {name: value for name, value in told.items() if value is not None and row[name] is None}
-        if "remote_id" in empty and tasks.by_remote(tx, row["provider"], str(event.remote_id)) is not None:
-            del empty["remote_id"]
-        if "remote_id" in empty and row["state"] not in FINAL:
-            empty["next_check_at"] = context.now
-        if empty:
-            write(tx, row, context, empty)
+    def _change_task(self, tx: Transaction, row: Row, context: Context) -> None:
+        if self.event is not None:
+            apply(tx, row, self.event, Source(Via.SUBMISSION), context)
+        elif self.error is not None:
+            self._apply_error(tx, row, self.error, context)
+            if journal.purchase(tx, row["id"]) is None and row["state"] not in _AT_THE_PROVIDER:
+                write(tx, row, context, {"may_have_cost": False})
+
+    def _apply_error(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
+        if row["state"] in _WAITING:
+            self._fail(tx, row, error, context)
+        elif row["state"] in _UNCLEAR:
+            self._settle_unclear(tx, row, error, context)
+        else:
+            words = f"The submission ended with: {error.message} A callback had told otherwise before."
+            write(tx, row, context, notice(row, words))
 
     def _fail(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
         why = Problem(error.code, error.message)
-        if isinstance(error, NotSent | Busy) or (isinstance(error, Unconfirmed) and self.takes_keys):
+        repeatable = self.takes_keys or self.attempt_id is None
+        if isinstance(error, NotSent | Busy) or (isinstance(error, Unconfirmed) and repeatable):
             self._later(tx, row, error, context)
         elif isinstance(error, Unconfirmed):
             unconfirm(tx, row, why, context)
         elif self.repeats is not None and not _holds_for_first(error):
             words = f"The answer to an earlier try is not known, and its repeat ended with: {error.message}"
-            unconfirm(tx, row, Problem(why_unclear(self.repeats), words), context)
+            unconfirm(tx, row, Problem(_why_unclear(self.repeats), words), context)
         else:
-            apply(tx, row, Event(State.FAILED, error=why), Source(Via.SUBMISSION), context)
+            self._refuse(tx, row, why, context)
+
+    def _settle_unclear(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
+        """Let the end of a try that was taken for lost resolve its task.
+
+        It does not go back to the queue: somebody may have ordered the same again, since it was unclear.
+        """
+        if isinstance(error, Unconfirmed):
+            if row["state"] == State.UNCONFIRMED and self.repeats is None:
+                write(tx, row, context, {"error_code": error.code, "error_message": error.message})
+        elif self.repeats is None or (isinstance(error, Refused) and _holds_for_first(error)):
+            words = "" if isinstance(error, Refused) else " It was not taken, so nothing was bought: order it again."
+            self._refuse(tx, row, Problem(error.code, error.message + words), context)
+
+    def _refuse(self, tx: Transaction, row: Row, why: Problem, context: Context) -> None:
+        journal.bought_nothing(tx, row["id"])
+        if row["state"] == State.QUEUED:  # it was refused before the request that buys
+            move(tx, row, State.SUBMITTING, Via.SUBMISSION, context)
+        apply(tx, row, Event(State.FAILED, error=why), Source(Via.SUBMISSION), context)
 
     def _later(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
         """Put the next try off. Only a try that provably was not taken goes back to the queue."""
@@ -140,7 +201,11 @@ def _holds_for_first(error: ProviderError) -> bool:
     return not isinstance(error, KeyConflict) and error.http_status in SAME_ANSWER
 
 
+def _bought_nothing(error: ProviderError | None) -> bool:
+    return isinstance(error, NotSent | Busy | Refused)
+
+
 def outcome_of(error: ProviderError | None) -> str:
-    """Name how a try ended: accepted, refused, not_sent, busy or unconfirmed."""
+    """Return how a try ended: accepted, refused, not_sent, busy or unconfirmed."""
     kinds = ((Refused, "refused"), (NotSent, "not_sent"), (Busy, "busy"), (Unconfirmed, "unconfirmed"))
     return next((word for kind, word in kinds if isinstance(error, kind)), ACCEPTED)

@@ -97,9 +97,9 @@ class _News:
             return
         holder = tasks.by_remote(self.tx, self.task["provider"], told)
         if holder is None:
-            self.facts["remote_id"] = told
+            self.facts |= {"remote_id": told, "may_have_cost": True}
             self._take_held(told)
-            if self.facts.get("pending", self.task["pending"]) is not None:
+            if self.facts.get("pending", self.task["pending"]) is not None or self.task["state"] == State.EXPIRED:
                 self.facts["next_check_at"] = self.context.now  # now there is something to ask about
         else:
             self._notice(f"The provider gave the id {told}, which {holder} already holds; it was not taken.")
@@ -191,7 +191,12 @@ class _News:
     def _move(self, target: State) -> Outcome:
         """Make the move that the event tells of."""
         values = self.facts | self._newer()
-        values |= self._settled(target) if target in FINAL else self._going_on()
+        if self.task["state"] == State.QUEUED:  # it had arrived after all
+            values["may_have_cost"] = True
+        if target in FINAL:
+            values = {name: value for name, value in values.items() if name != "next_check_at"} | self._settled(target)
+        else:
+            values |= self._going_on()
         why = self.event.error if target is State.FAILED else None
         if not move(self.tx, self.task, target, self.source.via, self.context, why=why, **values):
             return Outcome.LATE

@@ -105,15 +105,6 @@ async def mend_plans(services: Services) -> None:
         log.warning("clock_was_set_back", tasks_planned_again=number)
 
 
-async def recover(services: Services) -> int:
-    """Resolve every submission whose process died; returns how many there were. Runs before the service is ready."""
-    now, until = services.clock(), services.lease_end()
-    claims = await services.store.write(lambda tx: tasks.claim_crashed(tx, now, until))
-    for claim in claims:
-        await attempts.attempt(services, claim)
-    return len(claims)
-
-
 class Poller:
     """Sweeps for as long as the service runs."""
 

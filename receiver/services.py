@@ -125,11 +125,11 @@ class Services:
     async def insist(self, unit: Unit[T]) -> T:
         """Write what must not be lost, a paid answer: try again while the database is unavailable.
 
-        Gives up with `StoreUnavailable` when the lease that covers the work would have run out, by the time that
-        really passed: a jump of the clock must not lose it.
+        Gives up with `StoreUnavailable` after the deadline of a task, by the time that really passed: a jump of the
+        clock must not lose it. That a lease ran out meanwhile does not matter, for an answer counts whoever brings it.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + self._lease_seconds()
+        until = loop.time() + self.settings.deadline
         while True:
             try:
                 return await self.store.write(unit)
@@ -140,7 +140,4 @@ class Services:
 
     def lease_end(self) -> int:
         """Return until when a lease taken now lasts: longer than the longest request."""
-        return self.clock() + round(self._lease_seconds() * 1000)
-
-    def _lease_seconds(self) -> float:
-        return self.settings.timeout + LEASE_MARGIN
+        return self.clock() + round((self.settings.timeout + LEASE_MARGIN) * 1000)

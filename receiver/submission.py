@@ -204,3 +204,4 @@ async def retry(services: Services, task_id: str, key: str | None) -> tuple[str,
 
 _COUNTERS = ("attempts", "checks", "deliveries", "unstored", "empties", "gaps", "claim")
 _UNTOUCHED: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"token_seen": False, "callback_url": False}
+_UNTOUCHED["may_have_cost"] = False

@@ -8,7 +8,20 @@ the same rows. Nothing cascades on delete.
 import json
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Dialect, Enum, Index, Integer, LargeBinary, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Enum,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+    true,
+)
 from sqlmodel import Field, SQLModel
 
 from receiver.states import State
@@ -90,6 +103,8 @@ class Task(SQLModel, table=True):
     empties: int = 0  # answers that said "done" and brought nothing
     gaps: int = 0  # how often the pause before the next request has grown
     callback_url: bool = False  # the last try named one
+    # An attempt departed that may have bought something.
+    may_have_cost: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
     claim: int = 0
     leased_until: int | None = Field(default=None, sa_type=BigInteger)
@@ -122,6 +137,13 @@ class Attempt(SQLModel, table=True):
     __table_args__ = (
         Index("attempt_number", "task_id", "number", unique=True),
         Index("attempt_departed", "departed_at"),
+        Index(
+            "attempt_one_purchase",
+            "task_id",
+            unique=True,
+            sqlite_where=text("may_have_bought AND NOT repeats"),
+            postgresql_where=text("may_have_bought AND NOT repeats"),
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Id)
@@ -138,6 +160,11 @@ class Attempt(SQLModel, table=True):
     http_status: int | None = None
     message: str | None = Field(default=None, sa_type=Text)
     answer: bytes | None = Field(default=None, sa_type=LargeBinary)
+    # Until it provably bought nothing.
+    may_have_bought: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    claim: int | None = None  # the task's claim under which it was made
+    # The same bytes under the key of an earlier try, which may have bought.
+    repeats: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class Delivery(SQLModel, table=True):

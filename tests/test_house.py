@@ -10,7 +10,8 @@ from receiver.migrations import REVISIONS
 
 PACKAGE = Path(__file__).parent.parent / "receiver"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LONGEST_MODULE = 260
+LONGEST_MODULE = 400
+"""Lines beyond which a module surely holds two thoughts; below it, it is cut where the thought ends."""
 LONGEST_FUNCTION = 50
 CLOCKS = frozenset({"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"})
 

@@ -21,6 +21,7 @@ from receiver.demo import submit_demo
 from receiver.errors import StoreUnavailable
 from receiver.keys import prepare_data_dir, with_secrets
 from receiver.providers import CONFIG_TYPES, connect
+from receiver.recovery import recover
 from receiver.registration import register
 from receiver.sandbox.app import Sandbox
 from receiver.sandbox.app import create_app as create_sandbox
@@ -75,7 +76,7 @@ def poll(
         while not stop.is_set():
             report: Counter[str] = Counter()
             try:
-                await poller.recover(services)
+                await recover(services)
                 await poller.sweep(services, report, stop)
             except StoreUnavailable as error:
                 if every is None:

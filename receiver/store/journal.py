@@ -1,9 +1,10 @@
 """What is kept of every exchange: history rows, attempts, deliveries, checks. Written in the same transaction as the
 change that they tell of."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, not_, select, update
 from sqlmodel import SQLModel
 
 from receiver.store.transaction import Transaction
@@ -41,6 +42,33 @@ _READ_AGAIN = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"), 
 _TELL = update(HISTORY).where(HISTORY.c.id == bindparam("history_id"))
 _CHECK = insert(CHECK)
 _END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
+_ATTEMPTS_OF = ATTEMPT.c.task_id == bindparam("task")
+_PURCHASE = select(
+    ATTEMPT.c.id,
+    ATTEMPT.c.key,
+    ATTEMPT.c.method,
+    ATTEMPT.c.url,
+    ATTEMPT.c.body,
+    ATTEMPT.c.departed_at,
+    ATTEMPT.c.http_status,
+    ATTEMPT.c.message,
+).where(_ATTEMPTS_OF, ATTEMPT.c.may_have_bought, not_(ATTEMPT.c.repeats))
+_OPEN = select(ATTEMPT.c.id, ATTEMPT.c.claim).where(_ATTEMPTS_OF, ATTEMPT.c.ended_at.is_(None))
+_BOUGHT_NOTHING = update(ATTEMPT).where(_ATTEMPTS_OF).values(may_have_bought=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """The one attempt of a task that may have bought something: what it sent, when, and what came back."""
+
+    id: int
+    key: str
+    method: str
+    url: str
+    body: bytes
+    departed_at: int
+    http_status: int | None
+    message: str | None
 
 
 def note(tx: Transaction, task_id: str, at: int, kind: str, data: dict[str, Any] | None = None) -> int:
@@ -61,6 +89,22 @@ def add_attempt(tx: Transaction, **values: Any) -> int:
 def end_attempt(tx: Transaction, attempt_id: int, **values: Any) -> None:
     """Write down how an attempt ended."""
     tx.run(_END_ATTEMPT, attempt_id=attempt_id, **values)
+
+
+def purchase(tx: Transaction, task_id: str) -> Purchase | None:
+    """Return the attempt that may have bought something, repeats of it aside; the schema allows no second one."""
+    row = tx.one(_PURCHASE, task=task_id)
+    return None if row is None else Purchase(**row | {"body": bytes(row["body"])})
+
+
+def open_attempts(tx: Transaction, task_id: str) -> dict[int | None, int]:
+    """Return the ids of a task's attempts whose end was not written down, by the claim under which each was made."""
+    return {row["claim"]: int(row["id"]) for row in tx.all(_OPEN, task=task_id)}
+
+
+def bought_nothing(tx: Transaction, task_id: str) -> None:
+    """Write down that no attempt of a task bought anything."""
+    tx.run(_BOUGHT_NOTHING, task=task_id)
 
 
 def add_delivery(tx: Transaction, **values: Any) -> None:

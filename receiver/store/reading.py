@@ -55,18 +55,6 @@ def outputs(session: Session, task_ids: Sequence[str]) -> dict[str, list[Output]
     return found
 
 
-def last_attempt(session: Session, task_id: str) -> Attempt | None:
-    """Read a task's latest attempt."""
-    query = select(Attempt).where(Attempt.task_id == task_id).order_by(col(Attempt.number).desc())
-    return session.exec(query.limit(1)).first()
-
-
-def first_attempt(session: Session, task_id: str, key: str) -> Attempt | None:
-    """Read the first attempt under a provider's idempotency key."""
-    query = select(Attempt).where(Attempt.task_id == task_id, Attempt.key == key).order_by(col(Attempt.number))
-    return session.exec(query.limit(1)).first()
-
-
 def due_accounts(session: Session, now: int) -> list[str]:
     """Name the provider accounts that have tasks to look at."""
     return list(session.exec(select(Task.provider).where(col(Task.next_check_at) <= now).distinct()))

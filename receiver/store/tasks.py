@@ -55,7 +55,14 @@ _CLAIM_DUE = (
 )
 _CLAIM_CRASHED = (
     update(TASK)
-    .where(TASK.c.state == State.SUBMITTING.value, TASK.c.leased_until.is_not(None), _FREE)
+    .where(
+        TASK.c.id.in_(
+            select(TASK.c.id)
+            .where(TASK.c.state == State.SUBMITTING.value, TASK.c.leased_until.is_not(None), _FREE)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+        )
+    )
     .values(_LEASE)
     .returning(*_TAKEN)
 )
@@ -128,6 +135,6 @@ def replan(tx: Transaction, now: int) -> int:
     return tx.run(_REPLAN, now=now)
 
 
-def claim_crashed(tx: Transaction, now: int, until: int) -> list[Claim]:
-    """Take over every submission whose holder let its lease run out."""
-    return [Claim(row["id"], row["claim"]) for row in tx.all(_CLAIM_CRASHED, now=now, until=until)]
+def claim_crashed(tx: Transaction, now: int, until: int, most: int) -> list[Claim]:
+    """Take over at most so many submissions whose holder let its lease run out."""
+    return [Claim(row["id"], row["claim"]) for row in tx.all(_CLAIM_CRASHED, now=now, until=until, most=most)]

@@ -207,7 +207,7 @@ async def test_a_crashed_check_is_made_again_when_its_lease_ends(stage: Stage) -
 
 @pytest.mark.row("B6")
 @every_family
-async def test_the_answer_to_an_overtaken_submission_fills_only_what_is_empty(family: Family, stage: Stage) -> None:
+async def test_the_answer_to_an_overtaken_submission_still_counts(family: Family, stage: Stage) -> None:
     async with stage.serve() as other, stage.serve() as service:
 
         async def overtake(_: Received) -> None:
@@ -218,26 +218,50 @@ async def test_the_answer_to_an_overtaken_submission_fills_only_what_is_empty(fa
 
         stage.provider.on_create(family, after(overtake, says(family.accepted(ID))))
         task = await service.order(family.order())
-        assert (task["state"], task["remote_id"], task["error"]["code"]) == ("unconfirmed", ID, "crashed")
+        assert (task["state"], task["remote_id"], task["error"]) == ("submitted", ID, None)
         assert task["credits"]["reserved"] == (6 if family is RIVYA else None)
+        assert await service.moves(task["id"]) == ["submitting", "unconfirmed", "submitted"]
         await service.poll()
-        task = await service.task(task["id"])
-        assert (task["state"], task["error"], task["checks"]) == ("submitted", None, 1), "asked about, not sent again"
     assert len(stage.provider.bought()) == 1
 
 
 @pytest.mark.row("B6")
 @every_family
-async def test_the_refusal_of_an_overtaken_submission_changes_no_state(family: Family, stage: Stage) -> None:
+@pytest.mark.parametrize(("status", "words"), [(400, ""), (429, "nothing was bought")])
+async def test_an_overtaken_submission_that_bought_nothing_ends_its_task(
+    family: Family, status: int, words: str, stage: Stage
+) -> None:
     async with stage.serve() as other, stage.serve() as service:
 
         async def overtake(_: Received) -> None:
             stage.clock.advance(LEASE_OVER)
             await other.poll()
 
-        stage.provider.on_create(family, after(overtake, says({"code": 400, "message": "no"}, 400)))
+        stage.provider.on_create(family, after(overtake, says({"code": status, "message": "no"}, status)))
         task = await service.order(family.order())
-        assert (task["state"], task["error"]["code"]) == ("unconfirmed", "crashed")
+        assert (task["state"], task["error"]["code"]) == ("failed", str(status))
+        assert words in task["error"]["message"]
+        assert await service.moves(task["id"]) == ["submitting", "unconfirmed", "failed"]
+        assert service.database.rows("SELECT may_have_cost FROM task") == [(0,)]
+        await service.poll_after(7300)
+    assert len(stage.provider.bought()) == 1, "somebody may have ordered the same again: it is not sent by itself"
+
+
+@pytest.mark.row("B6")
+@every_family
+async def test_an_overtaken_submission_without_an_answer_says_why_it_is_unclear(family: Family, stage: Stage) -> None:
+    async with stage.serve() as other, stage.serve() as service:
+
+        async def overtake(_: Received) -> None:
+            stage.clock.advance(LEASE_OVER)
+            await other.poll()
+
+        stage.provider.on_create(family, after(overtake, says({"message": "oops"}, 500)))
+        task = await service.order(family.order())
+        assert (task["state"], task["error"]["code"]) == ("unconfirmed", "server_error")
+        await service.poll_after(60)
+        assert (await service.task(task["id"]))["state"] == "unconfirmed"
+    assert len(stage.provider.bought()) == 1
 
 
 @pytest.mark.row("B6")

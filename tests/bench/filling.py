@@ -64,6 +64,7 @@ def _submitted(task_id: str, remote_id: str, prompt: str, now: int, checked_afte
         "remote_id": remote_id,
         "notices": "[]",
         "token_seen": False,
+        "may_have_cost": False,
         "callback_url": True,
         "created_at": now,
         "submitted_at": now,

@@ -69,6 +69,7 @@ def task_row(task_id: str | None = None, **values: Any) -> dict[str, Any]:
         "notices": "[]",
         "claim": 0,
         "token_seen": False,
+        "may_have_cost": False,
         "callback_url": False,
         "created_at": NOW,
         "updated_at": NOW,

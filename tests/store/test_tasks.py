@@ -21,7 +21,7 @@ async def due(store: Store, now: int = NOW, *, most: int = 1, lease: int = LEASE
 
 
 async def crashed(store: Store, now: int = NOW, *, lease: int = LEASE) -> list[Claim]:
-    return await store.write(lambda tx: tasks.claim_crashed(tx, now, now + lease))
+    return await store.write(lambda tx: tasks.claim_crashed(tx, now, now + lease, 100))
 
 
 async def test_any_number_of_pollers_never_take_the_same_task(store: Store, file: Path) -> None:
@@ -153,9 +153,10 @@ async def test_a_rate_counts_what_left_up_to_now(store: Store, file: Path) -> No
         connection.execute("INSERT INTO history VALUES (1, 'tsk_1', 0, 'attempt', '{}')")
         for number, at in enumerate((NOW - 9000, NOW - 3000, NOW, NOW + HOUR)):
             connection.execute(
-                "INSERT INTO attempt (history_id, task_id, number, key, method, url, body, departed_at)"
-                " VALUES (1, 'tsk_1', ?, 'k', 'POST', 'u', '', ?)",
-                (number, at),
+                "INSERT INTO attempt"
+                " (history_id, task_id, number, key, method, url, body, departed_at, may_have_bought)"
+                " VALUES (1, 'tsk_1', ?, 'k', 'POST', 'u', '', ?, ?)",
+                (number, at, number == 0),
             )
 
     async def before(number: int) -> int | None:

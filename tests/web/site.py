@@ -166,6 +166,7 @@ _ROW: dict[str, Any] = {
     "created_at": NOW - 60_000,
     "updated_at": NOW,
     "token_seen": False,
+    "may_have_cost": False,
     "callback_url": True,
     **dict.fromkeys(("claim", "attempts", "checks", "deliveries", "unstored", "empties", "gaps"), 0),
 }
