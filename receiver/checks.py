@@ -6,15 +6,16 @@ fails says nothing about the task: only the state field of a status answer does.
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import structlog
 
 from receiver import confirmation
-from receiver.errors import Conflict, NotFound, NotSent, ProviderError, Unreadable
+from receiver.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.lifecycle import apply
 from receiver.messages import Event, Problem, Remote, Source
-from receiver.moves import Context, Row, departed, move, write
+from receiver.moves import Context, Row, departed, move, notice, write
 from receiver.services import Services
 from receiver.states import SETTLED, State, Via
 from receiver.store import Transaction, journal, reading, tasks
@@ -24,6 +25,7 @@ from receiver.tables import Task
 log = structlog.get_logger()
 
 ASKED_NOTHING = "failed"
+UNDECIDED = "Two ends were told, and the provider could not be asked in time which is true. Look there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,13 @@ async def check(services: Services, claim: Claim) -> Checked:
     except asyncio.CancelledError:
         await asyncio.shield(services.store.write(asked.give_back))
         raise
-    checked = await services.store.write(asked.end)
+    try:
+        checked = await services.store.write(asked.end)
+    except StoreUnavailable:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
+        asked.fail(fault)
+        checked = await services.store.write(asked.end)
     log.info("check", task=task.id, provider=task.provider, state=checked.state, failed=checked.failed)
     return checked
 
@@ -80,6 +88,7 @@ class _Asked:
     event: Event | None = None
     error: ProviderError | Unreadable | None = None
     answer: httpx.Response | None = None
+    notices: tuple[str, ...] = ()
 
     async def ask(self, remote_id: str) -> None:
         """Send the request and read its answer; whatever goes wrong becomes the check's error."""
@@ -88,16 +97,25 @@ class _Asked:
         if provider is None:
             self.error = NotSent("not_configured", f"{self.task.provider} is not configured; set its API key.")
             return
-        flow = provider.status(Remote(remote_id, self.task.model))
         try:
+            flow = provider.status(Remote(remote_id, self.task.model))
             event = await self.services.outbound.run(provider.name, flow, answered=self._answered)
         except (ProviderError, Unreadable) as error:
             self.error = error
-            return
-        if event.state is None:
-            self.error = Unreadable("The answer tells no state.")
+        except Exception as fault:  # noqa: BLE001 - a fault of the adapter's code is a check that failed
+            self.fail(fault)
         else:
             self.event = event
+            if event.state is None:
+                self.event, self.error = None, Unreadable("The answer tells no state.")
+
+    def fail(self, fault: Exception) -> None:
+        """Take a fault of the adapter's code for a check without a usable answer."""
+        log.error("adapter_failed", task=self.task.id, provider=self.task.provider, exc_info=fault)
+        words = (
+            f"The {self.task.provider} adapter failed on an answer ({type(fault).__name__}); the log has the details."
+        )
+        self.event, self.error, self.notices = None, Unreadable(words), (words,)
 
     def _answered(self, response: httpx.Response) -> None:
         self.answer = response
@@ -108,6 +126,7 @@ class _Asked:
         row = tasks.current(tx, self.task.id)
         if row is None:
             return Checked(None)
+        planned = row["next_check_at"] if row["next_check_at"] != self.task.next_check_at else None
         history_id = None if self.asked_at is None else journal.note(tx, row["id"], context.now, "check")
         outcome = ASKED_NOTHING
         ours = row["claim"] == self.claim.number
@@ -116,8 +135,7 @@ class _Asked:
         if history_id is not None:
             self._keep(tx, row, context, history_id, outcome)
         if ours:
-            self._go_on(tx, row, context)
-            write(tx, row, context, {"leased_until": None})
+            write(tx, row, context, self._next_check(tx, row, context, planned) | {"leased_until": None})
         return Checked(State(row["state"]), asked=history_id is not None, failed=self.error is not None)
 
     def give_back(self, tx: Transaction) -> None:
@@ -138,19 +156,42 @@ class _Asked:
             message=context.redact(str(self.error)) if self.error else None,
             answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
         )
-        write(tx, row, context, {"checks": row["checks"] + 1})
+        write(tx, row, context, {"checks": row["checks"] + 1} | notice(row, *self.notices))
 
-    def _go_on(self, tx: Transaction, row: Row, context: Context) -> None:
-        if context.now >= context.schedule.due(departed(row)) and row["state"] not in SETTLED - {State.EXPIRED}:
+    def _next_check(self, tx: Transaction, row: Row, context: Context, planned: int | None) -> dict[str, Any]:
+        """Return when the task is asked about next; ends one whose time is over.
+
+        `planned` is what somebody else planned while this check was under way: news has come that it knew nothing of.
+        """
+        until = awaited_until(row, context)
+        if until is None:
+            return {"next_check_at": None}
+        if context.now >= until:
             expire(tx, row, context)
-        elif row["state"] in SETTLED:
-            write(tx, row, context, {"next_check_at": None})
-        elif row["remote_id"] is None:
-            write(tx, row, context, {"next_check_at": context.schedule.due(departed(row))})
-        else:
-            asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
-            later = context.schedule.next_try(context.now, departed(row), row["gaps"], context.chance, asked)
-            write(tx, row, context, {"next_check_at": later, "gaps": row["gaps"] + 1})
+            return {"next_check_at": None}
+        if row["remote_id"] is None:
+            return {"next_check_at": until}
+        if planned is not None and planned <= context.now:
+            return {"next_check_at": planned}
+        asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
+        later = min(context.now + context.schedule.pause(row["gaps"], context.chance, asked), until)
+        return {"next_check_at": later if planned is None else min(later, planned), "gaps": row["gaps"] + 1}
+
+
+def awaited_until(row: Row, context: Context) -> int | None:
+    """Return until when something is still to be learned about a task; None where nothing is.
+
+    A task under way is asked about until its deadline, and so is a success without a result. A contradiction of a
+    final state has as long from when it came; of an expired task the news is believed after one check.
+    """
+    state, due = State(row["state"]), context.schedule.due(departed(row))
+    if state not in SETTLED:
+        return due
+    if state is State.CANCELLED or row["remote_id"] is None:
+        return None
+    if (since := confirmation.since(row["pending"])) is not None:
+        return due if state is State.EXPIRED else max(due, context.schedule.due(since))
+    return due if state is State.SUCCEEDED and row["empties"] else None
 
 
 def expire(tx: Transaction, row: Row, context: Context) -> None:
@@ -160,11 +201,10 @@ def expire(tx: Transaction, row: Row, context: Context) -> None:
     if awaited is not None:
         event, source = awaited
         apply(tx, row, event, source, context)
-    elif row["empties"]:
+        if row["pending"] is not None:  # it contradicts an end that only the provider itself can undo
+            write(tx, row, context, notice(row, UNDECIDED))
+    elif row["empties"] and row["state"] not in SETTLED:
         apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
-    if row["state"] in SETTLED:
-        write(tx, row, context, {"next_check_at": None})
-        return
-    words = f"No end was heard of within {context.schedule.deadline:g} s."
-    if not move(tx, row, State.EXPIRED, Via.CLOCK, context, why=Problem("deadline", words)):
-        write(tx, row, context, {"next_check_at": None})
+    if row["state"] not in SETTLED:
+        words = f"No end was heard of within {context.schedule.deadline:g} s."
+        move(tx, row, State.EXPIRED, Via.CLOCK, context, why=Problem("deadline", words))

@@ -7,8 +7,8 @@ from receiver.messages import Event, Output, Problem, Source
 from receiver.states import State, Via
 
 
-def dump(event: Event, source: Source) -> dict[str, Any]:
-    """Write a final event as JSON."""
+def dump(event: Event, source: Source, since: int) -> dict[str, Any]:
+    """Write a final event as JSON; `since` is when it came, in Unix milliseconds."""
     return {
         "state": event.state,
         "remote_state": event.remote_state,
@@ -19,6 +19,7 @@ def dump(event: Event, source: Source) -> dict[str, Any]:
         "ended_at": event.ended_at,
         "token": source.token,
         "signature": source.signature,
+        "since": since,
     }
 
 
@@ -37,3 +38,9 @@ def load(value: str | None) -> tuple[Event, Source] | None:
         ended_at=found["ended_at"],
     )
     return event, Source(Via.CALLBACK, token=found["token"], signature=found["signature"])
+
+
+def since(value: str | None) -> int | None:
+    """Return when a final event came that still awaits its confirmation; 0 where an earlier release kept it."""
+    found = json.loads(value) if value else None
+    return int(found.get("since", 0)) if found else None

@@ -143,7 +143,9 @@ class Delivered:
         return {
             "outcome": outcome.value,
             "remote_id": event.remote_id if event else None,
-            "event": as_json(confirmation.dump(event, self._source(believed=False))) if event and final else None,
+            "event": as_json(confirmation.dump(event, self._source(believed=False), self.context.now))
+            if event and final
+            else None,
         }
 
     def _deliver(self, tx: Transaction, task: Row) -> Outcome:

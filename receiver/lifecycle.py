@@ -9,13 +9,14 @@ from typing import Any
 
 from receiver import confirmation
 from receiver.messages import Event, Outcome, Output, Source
-from receiver.moves import Context, Row, departed, move, notice, write
+from receiver.moves import Context, Row, departed, move, notice, without_notice, write
 from receiver.states import FINAL, SETTLED, State, Via, may_move
 from receiver.store import Transaction, journal, tasks
 from receiver.tables import as_json
 
 MAX_EMPTIES = 5
 """Answers that say "done" and bring nothing, after which a task counts as succeeded without a result."""
+NO_RESULT = "The provider says that it is done and gave no result."
 CLOCK_SLACK = 3_600_000
 """Milliseconds by which a provider's clock may be behind ours before its time of the end is disbelieved."""
 
@@ -83,6 +84,8 @@ class _News:
     def _collect_facts(self) -> None:
         """Collect facts that are still empty, which even late news may fill."""
         self._learn_id()
+        if self.source.via is Via.CHECK and self.event.state in FINAL and not self.event.empty:
+            self.facts["pending"] = None  # whatever awaited its confirmation: this is the answer
         for name in ("reserved", "charged"):
             value = getattr(self.event, name) if self.source.believed else None  # it counts against the day's limit
             if value is not None and self.task[name] is None:
@@ -140,12 +143,20 @@ class _News:
             return self._keep_aside(State.RUNNING)
         over = self.context.now >= self.context.schedule.due(departed(self.task))
         if self.facts["empties"] >= MAX_EMPTIES or over:
-            self._notice("The provider says that it is done and gave no result.")
-            return self._move(State.SUCCEEDED)
+            return self._succeed_without_result()
         if self.task["state"] != State.RUNNING:
             return self._move(State.RUNNING)
         self._write(self._newer())
         return Outcome.APPLIED
+
+    def _succeed_without_result(self) -> Outcome:
+        """Believe it at last; a callback that awaits its confirmation may have brought the result."""
+        awaited = confirmation.load(self.facts.get("pending", self.task["pending"]))
+        if awaited is not None and awaited[0].state is State.SUCCEEDED and not awaited[0].empty:
+            self.event = awaited[0]
+        else:
+            self._notice(NO_RESULT)
+        return self._move(State.SUCCEEDED)
 
     def _keep_aside(self, meanwhile: State = State.SUBMITTED) -> Outcome:
         """Keep a final state of weak evidence until the provider confirms it, and make the task due at once.
@@ -153,8 +164,8 @@ class _News:
         A task that was not known to be taken is now, so that it is never sent again.
         """
         state = State(self.task["state"])
-        self.facts["pending"] = as_json(confirmation.dump(self.event, self.source))
-        if state in FINAL:
+        self.facts["pending"] = as_json(confirmation.dump(self.event, self.source, self.context.now))
+        if state in FINAL and state is not self.event.state:
             self._notice(self._contradiction("the provider is asked"))
         elif state in NOT_YET_TAKEN or (meanwhile is State.RUNNING and state is State.SUBMITTED):
             self._move(meanwhile)
@@ -164,17 +175,36 @@ class _News:
     def _same_state(self) -> Outcome:
         """Take newer progress; tell a repetition from a second result."""
         if self.event.state in FINAL:
-            urls = [output.url for output in self.event.outputs]
-            if urls and urls != tasks.output_urls(self.tx, self.task["id"]):
-                self._notice("The provider reported success again with other URLs; the first stay.")
-            self._write()
-            return Outcome.REPEATED
+            return self._told_again()
         if self._is_behind():
             self._write()
             return Outcome.LATE
         newer = self._newer()
         self._write(newer)
         return Outcome.APPLIED if newer else Outcome.REPEATED
+
+    def _told_again(self) -> Outcome:
+        """Fill what the first news of an end left empty; a second result beside a first one leaves a notice."""
+        task_id, urls = self.task["id"], [output.url for output in self.event.outputs]
+        known = tasks.output_urls(self.tx, task_id) if urls else []
+        brings_files = bool(urls) and not known
+        brings_result = self.event.result is not None and not tasks.has_result(self.tx, task_id)
+        if not brings_files and not brings_result:
+            if urls and urls != known:
+                self._notice("The provider reported success again with other URLs; the first stay.")
+            self._write()
+            return Outcome.REPEATED
+        if not self._counts():
+            return self._keep_aside()
+        if brings_files:
+            tasks.insert_outputs(self.tx, task_id, map(self._output_row, self.event.outputs))
+        if brings_result:
+            self.facts["result"] = as_json(self.event.result)
+        self.facts |= {"empties": 0, "pending": None, "next_check_at": None}
+        self.facts |= without_notice(self.task | self.facts, NO_RESULT)
+        journal.note(self.tx, task_id, self.context.now, "note", {"text": "The result came after the end."})
+        self._write()
+        return Outcome.APPLIED
 
     def _is_behind(self) -> bool:
         known, told = self.task["progress"], self.event.progress
@@ -220,9 +250,29 @@ class _News:
         }
         if target is State.SUCCEEDED:
             values |= {"progress": 1.0, "result": None if self.event.result is None else as_json(self.event.result)}
+            values |= self._go_on_asking() if self.event.empty else {"empties": 0}
+        values |= self._keep_contradiction(target)
         if self.event.charged is not None:
             values["charged"] = self.event.charged
         return values
+
+    def _go_on_asking(self) -> dict[str, Any]:
+        """Plan the next check of a success without a result, up to its deadline."""
+        due = self.context.schedule.due(departed(self.task))
+        if self._known_id() is None or self.context.now >= due:
+            return {}
+        gaps = self.task["gaps"]
+        later = self.context.schedule.next_try(self.context.now, departed(self.task), gaps, self.context.chance)
+        return {"next_check_at": later, "gaps": gaps + 1}
+
+    def _keep_contradiction(self, target: State) -> dict[str, Any]:
+        """Keep awaiting the confirmation of another end than the one told now, unless a check tells it."""
+        kept = self.facts.get("pending", self.task["pending"])
+        awaited = confirmation.load(kept)
+        if awaited is None or awaited[0].state is target or self.source.via is Via.CHECK:
+            return {}
+        words = f"A callback that awaits its confirmation says {awaited[0].state}; the provider is asked."
+        return {"pending": kept} | self._due_now() | notice(self.task | self.facts, words)
 
     def _going_on(self) -> dict[str, Any]:
         since = min(departed(self.task), self.context.now) if self.source.via is Via.SUBMISSION else self.context.now

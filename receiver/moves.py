@@ -108,3 +108,9 @@ def notice(task: Row, *sentences: str) -> dict[str, Any]:
     known: list[str] = json.loads(task["notices"])
     added = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
     return {"notices": as_json([*known, *added][:MAX_NOTICES])} if added else {}
+
+
+def without_notice(task: Row, sentence: str) -> dict[str, Any]:
+    """Return the change that takes a sentence out of a task's notices."""
+    known: list[str] = json.loads(task["notices"])
+    return {"notices": as_json([each for each in known if each != sentence])} if sentence in known else {}

@@ -52,8 +52,11 @@ class Schedule:
 
     def next_try(self, now: int, departed: int, gaps: int, chance: float, asked: float | None = None) -> int:
         """Return the time of the next request: after `asked` seconds where the provider named them, else a gap."""
-        pause = delay(gaps, self.poll_every, self.poll_max, chance) if asked is None else asked
-        return self.by_deadline(now + _ms(pause), departed)
+        return self.by_deadline(now + self.pause(gaps, chance, asked), departed)
+
+    def pause(self, gaps: int, chance: float, asked: float | None = None) -> int:
+        """Return the milliseconds until the next request: `asked` seconds where the provider named them, else a gap."""
+        return _ms(delay(gaps, self.poll_every, self.poll_max, chance) if asked is None else asked)
 
     def due(self, departed: int) -> int:
         """Return the deadline of a task whose last try departed then (for a queued one: that was created then)."""

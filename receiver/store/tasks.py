@@ -26,6 +26,7 @@ _CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).w
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
 _URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
+_HAS_RESULT = select(TASK.c.id).where(TASK.c.id == _ID, TASK.c.result.is_not(None))
 _CHANGE = update(TASK).where(TASK.c.id == _ID, TASK.c.state == bindparam("was"))
 
 SKEW = 600_000
@@ -111,6 +112,11 @@ def by_remote(tx: Transaction, provider: str, remote_id: str) -> str | None:
 def output_urls(tx: Transaction, task_id: str) -> list[str]:
     """List the URLs of a task's files."""
     return [str(row["url"]) for row in tx.all(_URLS, task_id=task_id)]
+
+
+def has_result(tx: Transaction, task_id: str) -> bool:
+    """Return whether a task has a result that is not files."""
+    return tx.one(_HAS_RESULT, task_id=task_id) is not None
 
 
 def change(tx: Transaction, task_id: str, was: str, values: dict[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from tests.torture.driver import Driver, Letter
 from tests.torture.fire import DATABASE
 from tests.torture.harness import Torture
 from tests.torture.places import Scene, accepts, asked_id, finds_it_done, finds_it_working, mark_of, result_of, was_read
+from tests.torture.stopped import until_still
 from tests.torture.witness import Found
 
 pytestmark = pytest.mark.anyio
@@ -203,19 +204,6 @@ async def test_a_process_that_was_stopped_beyond_its_leases_writes_nothing_over(
     torture.figures(leases=2 * number, seconds_beyond_the_lease=beyond)
 
 
-async def _until_still(process: Process) -> None:
-    """Wait until every thread of a process that was sent SIGSTOP has stopped."""
-    assert process.running is not None
-    async with asyncio.timeout(10):
-        while not _is_still(process.running.pid):  # noqa: ASYNC110 - the kernel stops them
-            await asyncio.sleep(0.01)
-
-
-def _is_still(pid: int) -> bool:
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
-
-
 class Standstill:
     """A service that stands still just when it has read its answers and cannot write them down.
 
@@ -255,7 +243,7 @@ class Standstill:
                     await says(family_of(request.account).failed(asked_id(request)))(exchange)
             await asyncio.gather(*map(was_read, self._held))
             late.send(signal.SIGSTOP)
-            await _until_still(late)  # before the lock is given back, which it would else take with it
+            await until_still(late)  # before the lock is given back, which it would else take with it
         self._over.set()
 
     async def until_taken_over(self) -> None:
