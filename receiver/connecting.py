@@ -1,6 +1,6 @@
 """How outgoing connections are made: a name is looked up once at a time, on a thread that nobody has to wait for.
 
-`outbound` hands it to httpx. asyncio's own lookups share a few threads with everything else in the process, and cannot
+`transport` connects by it. asyncio's own lookups share a few threads with everything else in the process, and cannot
 be called off: a single name whose servers keep silent would hold up all providers, and the end of the process.
 """
 
@@ -86,6 +86,35 @@ class Network(httpcore.AsyncNetworkBackend):
             asked.exception()  # those who waited may be gone
         else:
             asked.set_result(found)
+
+
+class Line(httpcore.AsyncNetworkBackend):
+    """The one connection that is made for a request, so that it can be closed however far it came.
+
+    httpcore closes what it was connected to, but for one whose TLS handshake is called off.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._stream: httpcore.AsyncNetworkStream | None = None
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect as the network does."""
+        self._stream = await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
+        return self._stream
+
+    async def close(self) -> None:
+        """Close the connection, if it was made."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.aclose()
 
 
 def _is_address(host: str) -> bool:

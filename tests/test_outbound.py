@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.decoding import MAX_ANSWER
 from receiver.errors import NotSent, ProviderError, Unconfirmed
-from receiver.outbound import CONNECTIONS, MAX_ANSWER, USER_AGENT, Outbound
+from receiver.outbound import CONNECTIONS, USER_AGENT, Outbound
 from receiver.providers.base import PAID, Flow
 
 pytestmark = pytest.mark.anyio
