@@ -88,35 +88,6 @@ class Network(httpcore.AsyncNetworkBackend):
             asked.set_result(found)
 
 
-class Line(httpcore.AsyncNetworkBackend):
-    """The one connection that is made for a request, so that it can be closed however far it came.
-
-    httpcore closes what it was connected to, but for one whose TLS handshake is called off.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._stream: httpcore.AsyncNetworkStream | None = None
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect as the network does."""
-        self._stream = await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
-        return self._stream
-
-    async def close(self) -> None:
-        """Close the connection, if it was made."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.aclose()
-
-
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import httpcore
 import httpx
 
-from receiver.connecting import Line, Network
+from receiver.connecting import Network
 
 KEEP_SECONDS = 5.0
 """For how long a connection that nobody uses is used again."""
@@ -82,13 +82,12 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 class _Connection:
-    """One connection of httpcore's, and the line under it, which is closed whatever became of the connection."""
+    """One connection of httpcore's and where it leads."""
 
     def __init__(self, origin: httpcore.Origin, network: Network, trusted: ssl.SSLContext) -> None:
         self.origin = origin
-        self._line = Line(network)
         self.http = httpcore.AsyncHTTPConnection(
-            origin, ssl_context=trusted, keepalive_expiry=KEEP_SECONDS, network_backend=self._line
+            origin, ssl_context=trusted, keepalive_expiry=KEEP_SECONDS, network_backend=network
         )
 
     @property
@@ -97,7 +96,7 @@ class _Connection:
         return self.http.is_available() and not self.http.has_expired()
 
     async def close(self) -> None:
-        await self._line.close()
+        await self.http.aclose()
 
 
 class _Body(httpx.AsyncByteStream):

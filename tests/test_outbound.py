@@ -624,9 +624,10 @@ async def test_a_request_that_is_called_off_closes_its_connection_however_far_it
         await began.wait()
         await asyncio.sleep(0)
         calling.cancel()
-        await asyncio.gather(calling, return_exceptions=True)
+        ended = await asyncio.gather(calling, return_exceptions=True)
         async with asyncio.timeout(10):
-            await closed.wait()
+            await closed.wait()  # not only when nobody knows of its end any more, and Python throws it away
+        assert isinstance(ended[0], asyncio.CancelledError)
     await outbound.close()
 
 
