@@ -66,6 +66,22 @@ class Background:
             log.error("background_work_failed", exc_info=error)
 
 
+class DueNow:
+    """Tells the poller of this process that a task became due. Without one nobody is told, and its next sweep comes."""
+
+    def __init__(self) -> None:
+        self._tell: Callable[[str, str], None] | None = None
+
+    def listen(self, tell: Callable[[str, str], None]) -> None:
+        """Have each task told of by its account and its id."""
+        self._tell = tell
+
+    def tell(self, account: str, task_id: str) -> None:
+        """Tell of a task that is due at once."""
+        if self._tell is not None:
+            self._tell(account, task_id)
+
+
 @dataclass(frozen=True)
 class Services:
     """Everything that is wired once and used everywhere. `clock` gives Unix milliseconds, `chance` 0 to 1."""
@@ -79,6 +95,7 @@ class Services:
     clock: Callable[[], int] = clock
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
+    due_now: DueNow = field(default_factory=DueNow)
     logins: Throttle = field(default_factory=Throttle)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""

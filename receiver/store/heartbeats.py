@@ -1,5 +1,7 @@
 """Signs of life in the database: also the proof that it can be written. Each part has a row of its own."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, SQLModel
 
@@ -7,6 +9,8 @@ from receiver.store.transaction import Transaction
 from receiver.tables import Heartbeat
 
 POLLER, READYZ, DOCTOR, ROUND_TRIP = "poller", "readyz", "doctor", "round_trip"
+LOST_PLACE = "lost_place:"
+"""Before the name of an account: when a place for its requests had to be replaced."""
 HEARTBEAT = SQLModel.metadata.tables["heartbeat"]
 
 _BEAT = update(HEARTBEAT).where(HEARTBEAT.c.name == bindparam("who"))
@@ -17,6 +21,12 @@ def beat(tx: Transaction, name: str, now: int) -> None:
     """Write down that a part of the service is at work."""
     if tx.run(_BEAT, who=name, at=now) == 0:
         tx.run(_FIRST, name=name, at=now)
+
+
+def beat_all(tx: Transaction, names: Iterable[str], now: int) -> None:
+    """Write down several at once."""
+    for name in names:
+        beat(tx, name, now)
 
 
 def last(session: Session, name: str) -> int | None:
