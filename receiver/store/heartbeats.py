@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sqlalchemy import bindparam, insert, update
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session, SQLModel, col, select
 
 from receiver.store.transaction import Transaction
 from receiver.tables import Heartbeat
@@ -33,3 +33,9 @@ def last(session: Session, name: str) -> int | None:
     """Read when a part was last at work, in Unix milliseconds."""
     found = session.get(Heartbeat, name)
     return found.at if found else None
+
+
+def lost_places(session: Session, since: int) -> dict[str, int]:
+    """Read which accounts lost a place for a request since a time, and when last."""
+    query = select(Heartbeat).where(col(Heartbeat.name).startswith(LOST_PLACE, autoescape=True), Heartbeat.at >= since)
+    return {beat.name.removeprefix(LOST_PLACE): beat.at for beat in session.exec(query)}
