@@ -99,7 +99,9 @@ async def _start(app: Starlette, services: Services) -> None:
         await _recover(app, services)
     except StoreUnavailable:
         services.background.start(_recover_later(app, services))
-    services.background.start(Poller(services, sweeps=services.settings.poller).run())
+    poller = Poller(services, sweeps=services.settings.poller)
+    if services.settings.poller:
+        services.background.start(poller.run())
 
 
 async def _recover(app: Starlette, services: Services) -> None:

@@ -87,8 +87,8 @@ class Outbound:
         self._trusted = trusted
         self._clients: dict[tuple[str, bool], httpx.AsyncClient] = {}
         self._limits: dict[tuple[str, Kind], ConcurrencyLimit] = {}
-        self.replaced: set[str] = set()
-        """Accounts of which a place was lost and replaced, until whoever tells of them takes them out."""
+        self.on_lost_place: Callable[[str], object] = str
+        """Called with an account of which a place was lost and replaced."""
 
     async def run(self, account: str, flow: Flow[T], *, answered: Answered, before_paid: BeforePaid | None = None) -> T:
         """Send a flow's requests one after the other and return what they mean.
@@ -125,7 +125,7 @@ class Outbound:
 
     def _lost(self, account: str, kind: Kind) -> None:
         log.error("place_replaced", account=account, kind=kind.value)
-        self.replaced.add(account)
+        self.on_lost_place(account)
 
     @asynccontextmanager
     async def _place(self, account: str, request: httpx.Request) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ swept by itself, its orders and its checks apart, so that what is slow holds up 
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -63,7 +64,7 @@ async def mend_plans(services: Services) -> None:
 class Poller:
     """Looks for work as long as the service runs: after each pause, and at once when a callback made a task due.
 
-    One that does not sweep looks only at what callbacks made due.
+    One that does not sweep is not run: it looks only at what callbacks made due.
     """
 
     def __init__(self, services: Services, beat_every: float = BEAT_EVERY, *, sweeps: bool = True) -> None:
@@ -77,6 +78,7 @@ class Poller:
         self._looks = 0
         self._last_look = 0
         services.due_now.listen(self._hear)
+        services.outbound.on_lost_place = self._tell_of_lost_place
 
     async def run(self) -> None:
         """Start work on every account that has due tasks, again and again, until the service stops.
@@ -85,12 +87,8 @@ class Poller:
         """
         while not self._stop.is_set():
             try:
-                if self._sweeps:
-                    await self._look_for_work()
-                    await self._beat()
-                else:
-                    self._look_again()
-                await self._tell_of_lost_places()
+                await self._look_for_work()
+                await self._beat()
             except StoreUnavailable as error:
                 log.warning("poller_waits", reason=str(error))
             await _sleep_until(self._stop, LOOK_EVERY)
@@ -112,30 +110,27 @@ class Poller:
 
     def _hear(self, account: str, task_id: str) -> None:
         """Look at what a callback made due."""
+        workers = self._of(account, Kind.CHECK)
         if not self._sweeps:
-            self._caused.setdefault(account, Caused(self._services)).add(task_id)
-        self._of(account, Kind.CHECK).look()
-
-    def _look_again(self) -> None:
-        """Look at what was due and held by somebody else."""
-        for account, caused in self._caused.items():
-            if caused.await_again():
-                self._of(account, Kind.CHECK).look()
+            self._caused[account].add(task_id)
+        workers.look()
 
     def _of(self, account: str, kind: Kind) -> Workers:
         workers = self._workers.get((account, kind))
         if workers is None:
-            claim = None if self._sweeps else self._caused[account].claim
-            workers = self._workers[account, kind] = Workers(self._services, account, kind, self._stop, claim)
+            workers = self._workers[account, kind] = self._make(account, kind)
         return workers
 
-    async def _tell_of_lost_places(self) -> None:
-        """Write down which accounts lost a place for a request, for `receiver doctor`."""
-        lost, now = sorted(self._services.outbound.replaced), self._services.clock()
-        if lost:
-            names = [heartbeats.LOST_PLACE + account for account in lost]
-            await self._services.store.write(lambda tx: heartbeats.beat_all(tx, names, now))
-            self._services.outbound.replaced.difference_update(lost)
+    def _make(self, account: str, kind: Kind) -> Workers:
+        if self._sweeps:
+            return Workers(self._services, account, kind, self._stop)
+        caused = self._caused[account] = Caused(self._services, lambda: self._of(account, kind).look())
+        return Workers(self._services, account, kind, self._stop, caused.claim)
+
+    def _tell_of_lost_place(self, account: str) -> None:
+        """Write down that a place for an account's requests was lost, for `receiver doctor`."""
+        name, now = heartbeats.LOST_PLACE + account, self._services.clock()
+        self._services.background.start(self._services.store.write(lambda tx: heartbeats.beat(tx, name, now)))
 
 
 class Caused:
@@ -144,21 +139,18 @@ class Caused:
     Nothing is lost with it: what it names is due in the database.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, look: Callable[[], None]) -> None:
+        """Take what begins to claim anew."""
         self._services = services
+        self._look = look
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._held: set[str] = set()
+        self._pause: asyncio.Task[None] | None = None
 
     def add(self, task_id: str) -> None:
         """Remember a task that became due."""
         if len(self._waiting) < MAX_CAUSED:
             self._waiting[task_id] = None
-
-    def await_again(self) -> bool:
-        """Take up again what somebody else held; tells whether there is anything to look at."""
-        self._waiting.update(dict.fromkeys(self._held))
-        self._held.clear()
-        return bool(self._waiting)
 
     async def claim(self, most: int) -> list[Claim]:
         """Take leases on at most so many, and forget those that are not due any more."""
@@ -174,10 +166,22 @@ class Caused:
         try:
             claims, held = await self._services.store.write(lambda tx: tasks.claim_these(tx, names, now, until))
         except StoreUnavailable:
-            self._held.update(names)
+            self._come_back(names)
             raise
-        self._held.update(held)
+        self._come_back(held)
         return claims
+
+    def _come_back(self, names: Iterable[str]) -> None:
+        """Look again, after a pause, at what could not be claimed: others work on it, or the database is away."""
+        self._held.update(names)
+        if self._held and (self._pause is None or self._pause.done()):
+            self._pause = self._services.background.start(self._look_again())
+
+    async def _look_again(self) -> None:
+        await _sleep_until(self._services.stopping, LOOK_EVERY)
+        self._waiting.update(dict.fromkeys(self._held))
+        self._held.clear()
+        self._look()
 
 
 async def _sleep_until(event: asyncio.Event, seconds: float) -> None:

@@ -49,9 +49,11 @@ class Background:
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Wait so long for everything to end, then cancel the rest."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+        """Wait so long for everything to end, also what it begins meanwhile, then cancel the rest."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._running and (left := end - loop.time()) > 0:
+            await asyncio.wait(self._running, timeout=left)
         rest = list(self._running)
         for task in rest:
             task.cancel()

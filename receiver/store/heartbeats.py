@@ -1,7 +1,5 @@
 """Signs of life in the database: also the proof that it can be written. Each part has a row of its own."""
 
-from collections.abc import Iterable
-
 from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, SQLModel, col, select
 
@@ -21,12 +19,6 @@ def beat(tx: Transaction, name: str, now: int) -> None:
     """Write down that a part of the service is at work."""
     if tx.run(_BEAT, who=name, at=now) == 0:
         tx.run(_FIRST, name=name, at=now)
-
-
-def beat_all(tx: Transaction, names: Iterable[str], now: int) -> None:
-    """Write down several at once."""
-    for name in names:
-        beat(tx, name, now)
 
 
 def last(session: Session, name: str) -> int | None:
