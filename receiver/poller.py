@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from receiver import attempts
 from receiver.errors import StoreUnavailable
 from receiver.outbound import Kind
 from receiver.services import Services
@@ -18,7 +17,7 @@ from receiver.store import heartbeats, reading, tasks
 from receiver.store.tasks import Claim
 from receiver.workers import AT_ONCE, Report, Workers
 
-__all__ = ["AT_ONCE", "COUNTED", "Poller", "Report", "beat", "mend_plans", "recover", "sweep"]
+__all__ = ["AT_ONCE", "COUNTED", "Poller", "Report", "beat", "mend_plans", "sweep"]
 
 log = structlog.get_logger()
 
