@@ -1,6 +1,7 @@
 """A herd of callbacks that each need a confirmation: storing comes first, and asking is bounded and quick."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ async def test_a_herd_of_callbacks_is_stored_first_and_confirmed_as_many_at_once
         settings |= {f"{account.upper()}_BASE_URL": f"{truth.provider.url}/{account}", "RECEIVER_POLLER": poller}
         home, callbacks = await asyncio.to_thread(home_with_tasks, tmp_path, number, account, **settings)
         with serving(home):
+            leases = asyncio.create_task(most_leases(home))
             async with calling(home, SENDERS) as caller:
                 began = time.monotonic()
                 await asyncio.gather(*(caller.post(callback) for callback in callbacks))
@@ -77,6 +79,8 @@ async def test_a_herd_of_callbacks_is_stored_first_and_confirmed_as_many_at_once
                 await truth.is_asked_about(number)
                 await confirmed(home, number)
                 seconds = time.monotonic() - began
+            leases.cancel()
+            [most] = await asyncio.gather(leases)
     took = [answer.seconds for answer in caller.answers]
     needed = number * ANSWER_SECONDS / CONNECTIONS
     name = f"{account}, poller {poller}"
@@ -86,6 +90,7 @@ async def test_a_herd_of_callbacks_is_stored_first_and_confirmed_as_many_at_once
     })  # fmt: skip
     assert_each_was_asked_about_once(home, caller, callbacks, truth)
     assert CONNECTIONS / 2 < truth.most <= CONNECTIONS
+    assert most <= CONNECTIONS, "tasks were claimed that had to wait"
     if torture.full:
         assert percentile(took, 0.99) < 1
         assert seconds < 2 * needed
@@ -96,6 +101,17 @@ async def confirmed(home: Home, number: int) -> None:
     async with asyncio.timeout(LONG):
         while look(home.data / "receiver.db", "SELECT count(confirmed_at) FROM task") != [(number,)]:  # noqa: ASYNC110 - another process writes
             await asyncio.sleep(0.1)
+
+
+async def most_leases(home: Home) -> int:
+    """Watch how many tasks are claimed at once, until this is cancelled."""
+    most = 0
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            [(held,)] = look(home.data / "receiver.db", "SELECT count(*) FROM task WHERE leased_until IS NOT NULL")
+            most = max(most, held)
+            await asyncio.sleep(0.1)
+    return most
 
 
 def assert_each_was_asked_about_once(home: Home, caller: Caller, callbacks: list[Callback], truth: Truth) -> None:
