@@ -78,13 +78,15 @@ class Outbound:
         clock: Callable[[], int],
         network: Network | None = None,
         trusted: ssl.SSLContext | None = None,
+        stuck_margin: float = STUCK_MARGIN,
     ) -> None:
-        """Take the total seconds for one request and the clock in Unix milliseconds; how to connect and whose
-        certificates to trust only where that is not the usual."""
+        """Take the total seconds for one request and the clock in Unix milliseconds; how to connect, whose
+        certificates to trust and when a place counts as lost only where that is not the usual."""
         self._timeout = timeout
         self._clock = clock
         self._network = network or Network()
         self._trusted = trusted
+        self._stuck_margin = stuck_margin
         self._clients: dict[tuple[str, bool], httpx.AsyncClient] = {}
         self._limits: dict[tuple[str, Kind], ConcurrencyLimit] = {}
         self.on_lost_place: Callable[[str], object] = str
@@ -133,7 +135,7 @@ class Outbound:
         kind = _kind(request)
         patience = min(self._timeout, CHECK_PATIENCE) if kind is Kind.CHECK else self._timeout
         try:
-            async with self._limit(account, kind).place(patience, 2 * self._seconds(request) + STUCK_MARGIN):
+            async with self._limit(account, kind).place(patience, 2 * self._seconds(request) + self._stuck_margin):
                 yield
         except NoPlaceError as error:
             words = (

@@ -638,3 +638,30 @@ async def test_no_more_connections_are_kept_than_a_few() -> None:
             await asyncio.gather(*(buy(outbound, peer.url, paid=False) for _ in range(CONNECTIONS)))
         assert peer.connections >= 2 * CONNECTIONS - KEPT_CONNECTIONS
     await outbound.close()
+
+
+@pytest.mark.row("E14")
+async def test_places_whose_holders_are_stuck_are_replaced_and_told_of() -> None:
+    outbound, lost, never = Outbound(0.1, lambda: NOW, stuck_margin=0.0), list[str](), asyncio.Event()
+    outbound.on_lost_place = lost.append
+
+    async def stuck(request: httpx.Request) -> httpx.Request:
+        await never.wait()
+        return request
+
+    async with Peer(answering(http())).listening() as peer:
+        flows = [buying(peer.url) for _ in range(CONNECTIONS)]
+        holding = [
+            asyncio.create_task(outbound.run("revid", flow, answered=lambda _: None, before_paid=stuck))
+            for flow in flows
+        ]
+        async with asyncio.timeout(10):
+            while len(lost) < CONNECTIONS:  # noqa: ASYNC110 - time has to pass
+                await asyncio.sleep(0.01)
+        assert set(lost) == {"revid"}
+        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
+        for one in holding:
+            one.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS, "they do not come back as further places"
+    await outbound.close()
