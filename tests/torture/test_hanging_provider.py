@@ -104,7 +104,7 @@ async def test_a_service_whose_provider_hung_sends_the_next_order_and_buys_nothi
         await until(provider, lambda: len(set(map(prompt, provider.bought()))) == 2 * half + 1)
         await until(provider, lambda: len(provider.asked()) > asked + half)
         async with asyncio.timeout(LONG):
-            while service.database.rows("SELECT 1 FROM task WHERE state IN ('queued', 'submitting')"):
+            while service.database.rows("SELECT 1 FROM task WHERE state IN ('queued', 'submitting')"):  # noqa: ASYNC110 - as it is
                 await asyncio.sleep(0.05)
         bought = Counter(map(prompt, provider.bought()))
         states = Counter(state for (state,) in service.database.rows("SELECT state FROM task"))
