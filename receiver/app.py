@@ -91,13 +91,17 @@ def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
 
 
 async def _start(app: Starlette, services: Services) -> None:
-    """Resolve what a stopped process left, then begin to poll. A database that is away does not end the start."""
+    """Resolve what a stopped process left, then begin to poll. A database that is away does not end the start.
+
+    What callbacks make due is looked at also where nothing is swept here.
+    """
     try:
         await _recover(app, services)
     except StoreUnavailable:
         services.background.start(_recover_later(app, services))
+    poller = Poller(services, sweeps=services.settings.poller)
     if services.settings.poller:
-        services.background.start(Poller(services).run())
+        services.background.start(poller.run())
 
 
 async def _recover(app: Starlette, services: Services) -> None:

@@ -53,9 +53,12 @@ async def check_now(services: Services, task_id: str) -> None:
         await asyncio.shield(services.background.start(check(services, claim)))
 
 
-async def check(services: Services, claim: Claim) -> Checked:
-    """Ask about a claimed task, write down what came of it, and give the lease back."""
-    task = await services.store.read(lambda session: reading.task(session, claim.task_id))
+async def check(services: Services, claim: Claim, task: Task | None = None) -> Checked:
+    """Ask about a claimed task, write down what came of it, and give the lease back.
+
+    `task` is its row where that was read since it was claimed.
+    """
+    task = task or await services.store.read(lambda session: reading.task(session, claim.task_id))
     if task is None:
         return Checked(None)
     if task.remote_id is None:

@@ -1,6 +1,6 @@
 """How outgoing connections are made: a name is looked up once at a time, on a thread that nobody has to wait for.
 
-`outbound` hands it to httpx. asyncio's own lookups share a few threads with everything else in the process, and cannot
+`transport` connects by it. asyncio's own lookups share a few threads with everything else in the process, and cannot
 be called off: a single name whose servers keep silent would hold up all providers, and the end of the process.
 """
 

@@ -1,25 +1,25 @@
-"""A callback's way in: token -> signature -> store the bytes -> read -> apply -> ask the provider where that is due.
+"""A callback's way in: token -> signature -> store the bytes -> read -> apply -> the task is due where that is to ask.
 
 `web.callbacks` calls it, and `replay` takes what is stored the same way. What it returns was stored durably; it never
 calls out on a callback's word, and what a callback says is only applied to the task whose token it came with.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from receiver import confirmation, wire
 from receiver.checks import check_now
-from receiver.errors import Conflict, Forged, NotFound, Unreadable
+from receiver.errors import Conflict, Forged, NotFound, StoreUnavailable, Unreadable
 from receiver.lifecycle import apply
 from receiver.links import NOWHERE
 from receiver.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.moves import Context, Row, notice, write
 from receiver.providers.base import Provider
 from receiver.services import Services
-from receiver.states import FINAL, Via
+from receiver.states import FINAL, State, Via
 from receiver.store import Transaction, journal, tasks
 from receiver.tables import as_json
 
@@ -59,13 +59,12 @@ async def receive(services: Services, to: Address, headers: Mapping[str, str], b
     context = services.context(to.provider.name)
     callback = Callback(headers, body, context.now)
     said = read_callback(to.provider, callback)
-    delivered = Delivered(to, callback, said, services.settings.confirm, context)
-    taken = await services.store.write(delivered.take_in)
+    taken = await _take_in(services, Delivered(to, callback, said, services.settings.confirm, context))
     if taken is None:
         raise NotFound(NOWHERE)
-    outcome, task_id = taken
-    if outcome in ASK and task_id is not None:
-        services.background.start(ask(services, task_id))
+    if taken.due_task is not None:
+        services.due_now.tell(to.provider.name, taken.due_task)
+    outcome = taken.outcome
     if outcome is Outcome.FORGED:
         raise Forged("The signature is missing, wrong or too old.")
     return outcome
@@ -73,15 +72,19 @@ async def receive(services: Services, to: Address, headers: Mapping[str, str], b
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a callback says: an event, or none where it is `flawed` (forged or unreadable)."""
+    """What a callback says: an event, or none where it is `flawed` (forged or unreadable).
+
+    `fault` names the fault of ours for which it could not be read, if there was one.
+    """
 
     event: Event | None = None
     evidence: Evidence = NO_SIGNATURE
     flaw: Outcome | None = None
+    fault: str | None = None
 
 
 def read_callback(provider: Provider, callback: Callback) -> Said:
-    """Check a callback's signature, then read it; raises nothing."""
+    """Check a callback's signature, then read it; raises nothing, whatever the provider's adapter does."""
     try:
         evidence = provider.verify(callback)
         return Said(provider.read(callback), evidence)
@@ -89,6 +92,25 @@ def read_callback(provider: Provider, callback: Callback) -> Said:
         return Said(flaw=Outcome.FORGED)
     except Unreadable:
         return Said(flaw=Outcome.UNREADABLE)
+    except Exception as error:  # noqa: BLE001 - whatever an adapter does, the bytes are stored
+        return _unforeseen(provider, error)
+
+
+def _unforeseen(provider: Provider, error: Exception) -> Said:
+    """Take a callback for unreadable for a fault of ours; to be called where that is handled, for its traceback."""
+    log.exception("callback_not_read", provider=provider.name)
+    return Said(flaw=Outcome.UNREADABLE, fault=type(error).__name__)
+
+
+async def _take_in(services: Services, delivered: "Delivered") -> "Taken | None":
+    """Store a callback and let it change its task; what cannot be applied is stored all the same."""
+    try:
+        return await services.store.write(delivered.take_in)
+    except StoreUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever an adapter made of it, the bytes are stored
+        said = _unforeseen(delivered.to.provider, error)
+        return await services.store.write(replace(delivered, said=said).take_in)
 
 
 async def ask(services: Services, task_id: str) -> None:
@@ -97,6 +119,14 @@ async def ask(services: Services, task_id: str) -> None:
         await check_now(services, task_id)
     except (NotFound, Conflict):
         log.debug("nothing_to_ask", task=task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A callback that was stored: its outcome, and its task's id where the provider is to be asked about it now."""
+
+    outcome: Outcome
+    due_task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +139,20 @@ class Delivered:
     confirm: str
     context: Context
 
-    def take_in(self, tx: Transaction) -> tuple[Outcome, str | None] | None:
+    def take_in(self, tx: Transaction) -> Taken | None:
         """Store the delivery and let what it says change its task.
 
-        Returns its outcome and the task; None where the task of its URL is not in this database.
+        Returns None where the task of its URL is not in this database.
         """
         task_id = self.to.task_id or self.named(tx)
         if task_id is None:
-            return self._hold(tx), None
+            return Taken(self._hold(tx))
         task = tasks.current(tx, task_id)
-        return None if task is None else (self._deliver(tx, task), task_id)
+        if task is None:
+            return None
+        outcome, planned = self._deliver(tx, task), task["next_check_at"]
+        is_due = outcome in ASK and planned is not None and planned <= self.context.now
+        return Taken(outcome, task_id if is_due else None)
 
     def named(self, tx: Transaction) -> str | None:
         """Find the task that a callback to the account names."""
@@ -151,12 +185,24 @@ class Delivered:
     def _deliver(self, tx: Transaction, task: Row) -> Outcome:
         if task["deliveries"] >= MAX_STORED:
             words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
-            return self.change(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
+            planned = task["next_check_at"]
+            outcome = self.change(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
+            self._do_not_hurry(tx, task, planned)
+            return outcome
         # Its place in the history is before what it changes.
         history_id = journal.note(tx, task["id"], self.context.now, "delivery")
         outcome = self.change(tx, task, {"deliveries": task["deliveries"] + 1})
         self._add(tx, task_id=task["id"], history_id=history_id, outcome=outcome.value)
         return outcome
+
+    def _do_not_hurry(self, tx: Transaction, task: Row, planned: int | None) -> None:
+        """Leave the next check where it was planned: callbacks beyond the bound cause none at once."""
+        made, now = task["next_check_at"], self.context.now
+        if made is None or made > now or (planned is not None and planned <= now):
+            return
+        if planned is None:
+            planned = self.context.schedule.next_try(now, now, task["gaps"], self.context.chance)
+        write(tx, task, self.context, {"next_check_at": planned})
 
     def _add(self, tx: Transaction, **values: Any) -> None:
         journal.add_delivery(
@@ -180,8 +226,11 @@ class Delivered:
         """Let what it says change the task; `facts` are written in any case."""
         event = self.said.event
         if event is None:
-            if task["remote_id"] is not None and task["state"] not in FINAL:
+            if task["remote_id"] is not None and task["state"] != State.CANCELLED:
                 facts["next_check_at"] = self.context.now
+            if self.said.fault is not None:
+                words = f"A callback could not be read, for a fault of this service ({self.said.fault}); it is kept."
+                facts |= notice(task | facts, words)
             write(tx, task, self.context, facts)
             return self.said.flaw or Outcome.UNREADABLE
         if _names_another(tx, task, event):

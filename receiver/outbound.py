@@ -1,23 +1,31 @@
 """Drives a provider's requests over httpx: limits, deadlines, and httpx's errors in our words.
 
 All outgoing provider I/O is here, so that another HTTP client would be one file. Redirects are not followed, cookies
-are not kept, the environment's proxies and netrc are not read, and answers are bounded.
+are not kept, the environment's proxies and netrc are not read, and answers are bounded. So many requests of a kind are
+under way at once to one account; the rest wait in order, before they are paid for and before their time runs.
 """
 
 import asyncio
 import ssl
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import cache
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from functools import cache, partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import httpcore
 import httpx
+import structlog
 
+from receiver.concurrency import ConcurrencyLimit, NoPlaceError
 from receiver.connecting import Network
+from receiver.decoding import read_bounded
 from receiver.errors import NotSent, ProviderError, Unconfirmed
 from receiver.providers.base import Flow
+from receiver.transport import Transport
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 BeforePaid = Callable[[httpx.Request], Awaitable[httpx.Request]]
@@ -25,17 +33,40 @@ BeforePaid = Callable[[httpx.Request], Awaitable[httpx.Request]]
 Answered = Callable[[httpx.Response], None]
 """Called with every answer, before the provider reads it."""
 
-MAX_ANSWER = 4 * 1024 * 1024
 CONNECTIONS = 20
-"""For each provider account: one slow provider must not use up the others' connections."""
+"""Requests under way at once to one account, for each kind of them."""
+KEPT_CONNECTIONS = 5
+CHECK_PATIENCE = 5.0
+"""Seconds that a check waits for its turn at most: its lease covers the request and little more."""
+RETRY_SECONDS = 1.0
+"""Seconds after which a request is made again that waited for its turn in vain: it comes before what is due later."""
+STUCK_MARGIN = 30.0
+"""Seconds beyond twice the longest that a request can take, after which its place counts as lost."""
 CONNECT_SECONDS = 10.0
 SLOWEST_UPLOAD = 256 * 1024
 """Bytes a second: a streamed body has so much more time than a request that is all there."""
 USER_AGENT = "receiver/1.0"
 """Always sent: some providers' networks refuse the defaults of HTTP clients."""
 
-_FAILURES = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, UnicodeError)
-"""What httpx raises; the last two for host names, and for a `Location` that it reads although it does not follow."""
+_TIMEOUTS = (TimeoutError, httpx.TimeoutException, httpcore.TimeoutException)
+_FAILURES = (
+    *_TIMEOUTS,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    UnicodeError,
+)
+"""What httpx and httpcore raise; some for host names, and for a `Location` that is read although it is not followed."""
+
+
+class Kind(StrEnum):
+    """What a request is for. Each kind has places of its own at an account, so that none can starve another."""
+
+    ORDER = "order"
+    CHECK = "check"
+    UPLOAD = "upload"
 
 
 class Outbound:
@@ -47,14 +78,19 @@ class Outbound:
         clock: Callable[[], int],
         network: Network | None = None,
         trusted: ssl.SSLContext | None = None,
+        stuck_margin: float = STUCK_MARGIN,
     ) -> None:
-        """Take the total seconds for one request and the clock in Unix milliseconds; how to connect and whose
-        certificates to trust only where that is not the usual."""
+        """Take the total seconds for one request and the clock in Unix milliseconds; how to connect, whose
+        certificates to trust and when a place counts as lost only where that is not the usual."""
         self._timeout = timeout
         self._clock = clock
         self._network = network or Network()
         self._trusted = trusted
+        self._stuck_margin = stuck_margin
         self._clients: dict[tuple[str, bool], httpx.AsyncClient] = {}
+        self._limits: dict[tuple[str, Kind], ConcurrencyLimit] = {}
+        self.on_lost_place: Callable[[str], object] = str
+        """Called with an account of which a place was lost and replaced."""
 
     async def run(self, account: str, flow: Flow[T], *, answered: Answered, before_paid: BeforePaid | None = None) -> T:
         """Send a flow's requests one after the other and return what they mean.
@@ -65,9 +101,10 @@ class Outbound:
             request = next(flow)
             while True:
                 paid = bool(request.extensions.get("paid"))
-                if paid and before_paid is not None:
-                    request = await before_paid(request)
-                response = await self._send(self._client(account, keep_alive=not paid), request)
+                async with self._place(account, request):
+                    if paid and before_paid is not None:
+                        request = await before_paid(request)
+                    response = await self._send(self._client(account, keep_alive=not paid), request)
                 answered(response)
                 request = flow.send(response)
         except StopIteration as done:
@@ -75,6 +112,36 @@ class Outbound:
             return result
         finally:
             flow.close()
+
+    def free(self, account: str, kind: Kind) -> int:
+        """Return how many requests of a kind could leave for an account at once."""
+        limit = self._limit(account, kind)
+        return 0 if limit.waiting else limit.free
+
+    def _limit(self, account: str, kind: Kind) -> ConcurrencyLimit:
+        limit = self._limits.get((account, kind))
+        if limit is None:
+            limit = ConcurrencyLimit(CONNECTIONS, partial(self._lost, account, kind))
+            self._limits[account, kind] = limit
+        return limit
+
+    def _lost(self, account: str, kind: Kind) -> None:
+        log.error("place_replaced", account=account, kind=kind.value)
+        self.on_lost_place(account)
+
+    @asynccontextmanager
+    async def _place(self, account: str, request: httpx.Request) -> AsyncIterator[None]:
+        """Hold a place among the account's requests of this kind; raises `NotSent` where none comes free in time."""
+        kind = _kind(request)
+        patience = min(self._timeout, CHECK_PATIENCE) if kind is Kind.CHECK else self._timeout
+        try:
+            async with self._limit(account, kind).place(patience, 2 * self._seconds(request) + self._stuck_margin):
+                yield
+        except NoPlaceError as error:
+            words = (
+                f"{CONNECTIONS} requests to {account} were under way for {patience:g} s, as many as are made at once"
+            )
+            raise NotSent("not_sent", words, retry_after=RETRY_SECONDS) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -92,7 +159,9 @@ class Outbound:
                 headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
                 # Connecting and the TLS handshake have half each: httpx closes what it gives up by itself.
                 timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout / 2)),
-                transport=_Transport(self._network, self._trusted or _trusted(), keep=5 if keep_alive else 0),
+                transport=Transport(
+                    self._network, self._trusted or _trusted(), keep=KEPT_CONNECTIONS if keep_alive else 0
+                ),
                 follow_redirects=False,
                 trust_env=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else whatever is set is sent for ever
@@ -100,9 +169,7 @@ class Outbound:
         return client
 
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        progress, seconds = _Progress(), self._timeout
-        if _is_streamed(request):
-            seconds += int(request.headers.get("content-length", 0)) / SLOWEST_UPLOAD
+        progress, seconds = _Progress(), self._seconds(request)
         try:
             # httpx's own timeouts are for each read: this one is for the whole.
             async with asyncio.timeout(seconds):
@@ -110,11 +177,16 @@ class Outbound:
         except _FAILURES as error:
             raise self._failure(error, request.url.netloc.decode("ascii"), seconds, sent=progress.sending) from error
 
+    def _seconds(self, request: httpx.Request) -> float:
+        """Return how long a request may take."""
+        streamed = int(request.headers.get("content-length", 0)) if _is_streamed(request) else 0
+        return self._timeout + streamed / SLOWEST_UPLOAD
+
     def _failure(self, error: Exception, host: str, seconds: float, *, sent: bool) -> ProviderError:
         """Say what a failure means: only how far the request came decides whether it may have been received."""
         if not sent:
             return NotSent("not_sent", f"no connection to {host}: {_words(error)}")
-        if isinstance(error, TimeoutError | httpx.TimeoutException):
+        if isinstance(error, _TIMEOUTS):
             return Unconfirmed("timeout", f"no answer from {host} within {seconds:g} s")
         return Unconfirmed("broken_answer", f"{host} broke off: {_words(error)}")
 
@@ -130,7 +202,7 @@ class Outbound:
         )
         response = await client.send(sent, stream=True)
         try:
-            body = await _read_bounded(response)
+            body = await read_bounded(response)
         finally:
             await response.aclose()
         # As bytes: a value need not be ASCII.
@@ -144,24 +216,16 @@ class Outbound:
         )
 
 
-class _Transport(httpx.AsyncHTTPTransport):
-    """httpx's transport with our way to connect, for which httpx itself has no argument."""
-
-    def __init__(self, network: Network, trusted: ssl.SSLContext, *, keep: int) -> None:
-        super().__init__(verify=trusted, trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trusted,
-            max_connections=CONNECTIONS,
-            max_keepalive_connections=keep,
-            keepalive_expiry=5.0,
-            network_backend=network,
-        )
-
-
 @cache
 def _trusted() -> ssl.SSLContext:
     """Read the certificate authorities once for all clients: each time would hold up the event loop for 20 ms."""
     return httpx.create_ssl_context(trust_env=False)
+
+
+def _kind(request: httpx.Request) -> Kind:
+    if request.extensions.get("paid"):
+        return Kind.ORDER
+    return Kind.UPLOAD if _is_streamed(request) else Kind.CHECK
 
 
 def _is_streamed(request: httpx.Request) -> bool:
@@ -184,34 +248,6 @@ class _Progress:
     async def trace(self, name: str, _info: Mapping[str, Any]) -> None:
         if name.endswith(".send_request_headers.started"):
             self.sending = True
-
-
-async def _read_bounded(response: httpx.Response) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_raw():
-        size += len(part)
-        if size > MAX_ANSWER:
-            raise httpx.DecodingError(f"an answer of more than {MAX_ANSWER} bytes", request=response.request)
-        parts.append(part)
-    return _plain(b"".join(parts), response)
-
-
-def _plain(body: bytes, response: httpx.Response) -> bytes:
-    """Undo gzip or deflate, bounded; compressed answers were not asked for, but some servers send them."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding == "identity" or not body:
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise httpx.DecodingError(f"an answer encoded as {encoding[:20]!r}", request=response.request)
-    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        plain = inflater.decompress(body, MAX_ANSWER)
-    except zlib.error as error:
-        raise httpx.DecodingError(f"an unreadable {encoding} answer", request=response.request) from error
-    if not inflater.eof:
-        fault = f"of more than {MAX_ANSWER} bytes" if len(plain) >= MAX_ANSWER else f"of a cut {encoding} body"
-        raise httpx.DecodingError(f"an answer {fault}", request=response.request)
-    return plain
 
 
 def _words(error: Exception) -> str:

@@ -1,36 +1,35 @@
-"""Look at every task that is due: ask about it, submit it again, or end it. Any number of pollers may sweep at once.
+"""Look for tasks that are due: to be asked about, submitted again, or ended. Any number of pollers may sweep at once.
 
-`app` runs one in the service's loop, `receiver poll` and `POST /api/poll` run single sweeps. Leases in the database
-keep two of them from one task. Each provider account is swept by itself, so that a slow one holds up no other.
+`app` runs one in the service's loop, `receiver poll` and `POST /api/poll` run single sweeps. Each provider account is
+swept by itself, its orders and its checks apart, so that what is slow holds up nothing else.
 """
 
 import asyncio
-from collections import Counter
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 import structlog
 
-from receiver import attempts, checks, endings
 from receiver.errors import StoreUnavailable
+from receiver.outbound import Kind
 from receiver.services import Services
-from receiver.states import State
 from receiver.store import heartbeats, reading, tasks
 from receiver.store.tasks import Claim
+from receiver.workers import AT_ONCE, Report, Workers
+
+__all__ = ["AT_ONCE", "COUNTED", "Poller", "Report", "beat", "mend_plans", "sweep"]
 
 log = structlog.get_logger()
 
-AT_ONCE = 8
-"""Requests under way at once to one provider account."""
 LOOK_EVERY = 0.5
 """Seconds between two looks for due tasks."""
 BEAT_EVERY = 10.0
 """Seconds between two signs of life, whatever there is to do."""
 MEND_EVERY = 60
 """Looks between two searches for plans of a clock that was set back, where it was not seen to be."""
+MAX_CAUSED = 10_000
+"""Checks of one account that wait for their turn where nothing sweeps; those beyond are left to the next sweep."""
 COUNTED = ("submitted", "checked", "settled", "expired", "failed")
-UNUSABLE = frozenset({"not_sent", "busy", "unconfirmed"})
-"""Ends of a try that count as failed: a refusal is an answer."""
-
-Report = Counter[str]
 
 
 async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None:
@@ -38,63 +37,19 @@ async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None
     await beat(services)
     await mend_plans(services)
     accounts = await services.store.read(lambda session: reading.due_accounts(session, services.clock()))
-    await asyncio.gather(*(sweep_account(services, account, report, stop) for account in accounts))
+    working = [Workers(services, account, kind, stop) for account in accounts for kind in (Kind.ORDER, Kind.CHECK)]
+    for workers in working:
+        workers.report = report
+    ended = await asyncio.gather(*(workers.finish() for workers in working), return_exceptions=True)
+    for error in ended:
+        if error is not None:
+            raise error
 
 
 async def beat(services: Services) -> None:
     """Write down that somebody sweeps: `receiver doctor` and `/metrics` tell when nobody does."""
     now = services.clock()
     await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.POLLER, now))
-
-
-async def sweep_account(services: Services, account: str, report: Report, stop: asyncio.Event) -> None:
-    """Look at one account's due tasks, several at once, the longest due first."""
-    due = services.clock()
-    ended = await asyncio.gather(
-        *(_work(services, account, due, report, stop) for _ in range(AT_ONCE)),
-        return_exceptions=True,  # what was begun is finished, whatever befell the others
-    )
-    for error in ended:
-        if error is not None:
-            raise error
-
-
-async def _work(services: Services, account: str, due: int, report: Report, stop: asyncio.Event) -> None:
-    """Look at an account's tasks that were due at a time, one after the other, until none is left."""
-    while not (stop.is_set() or services.stopping.is_set()):
-        claim = await _claim(services, account, due)
-        if claim is None:
-            return
-        await _look(services, claim, report)
-
-
-async def _claim(services: Services, account: str, due: int) -> Claim | None:
-    until = services.lease_end()
-    # Where the clock was set back since the sweep began, what was looked at would be due again at once.
-    due = min(due, services.clock())
-    claims = await services.store.write(lambda tx: tasks.claim_due(tx, account, due, until, 1))
-    return claims[0] if claims else None
-
-
-async def _look(services: Services, claim: Claim, report: Report) -> None:
-    task = await services.store.read(lambda session: reading.task(session, claim.task_id))
-    if task is None:
-        return
-    context = services.context(task.provider)
-    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.created_at)
-    if sendable or task.state is State.SUBMITTING:
-        tried = await attempts.attempt(services, claim)
-        report["submitted"] += tried.outcome == endings.ACCEPTED
-        report["failed"] += tried.outcome in UNUSABLE
-        state = tried.state
-    else:
-        checked = await checks.check(services, claim)
-        report["checked"] += checked.asked
-        report["failed"] += checked.failed
-        state = checked.state
-    if state is not task.state:
-        report["settled"] += state in (State.SUCCEEDED, State.FAILED)
-        report["expired"] += state is State.EXPIRED
 
 
 async def mend_plans(services: Services) -> None:
@@ -106,16 +61,23 @@ async def mend_plans(services: Services) -> None:
 
 
 class Poller:
-    """Sweeps for as long as the service runs."""
+    """Looks for work as long as the service runs: after each pause, and at once when a callback made a task due.
 
-    def __init__(self, services: Services, beat_every: float = BEAT_EVERY) -> None:
+    One that does not sweep is not run: it looks only at what callbacks made due.
+    """
+
+    def __init__(self, services: Services, beat_every: float = BEAT_EVERY, *, sweeps: bool = True) -> None:
         self._services = services
+        self._sweeps = sweeps
         self._beat_every = beat_every
         self._stop = services.stopping
-        self._working: dict[str, set[asyncio.Task[None]]] = {}
+        self._workers: dict[tuple[str, Kind], Workers] = {}
+        self._caused: dict[str, Caused] = {}
         self._next_beat = 0.0
         self._looks = 0
         self._last_look = 0
+        services.due_now.listen(self._hear)
+        services.outbound.on_lost_place = self._tell_of_lost_place
 
     async def run(self) -> None:
         """Start work on every account that has due tasks, again and again, until the service stops.
@@ -142,15 +104,83 @@ class Poller:
             await mend_plans(self._services)
         self._looks, self._last_look = self._looks + 1, now
         for account in await self._services.store.read(lambda session: reading.due_accounts(session, now)):
-            self._start_work(account, now)
+            for kind in (Kind.ORDER, Kind.CHECK):
+                self._of(account, kind).look()
 
-    def _start_work(self, account: str, due: int) -> None:
-        """Begin with several at once; while some hang in a request, let another take what has become due since."""
-        working = self._working.setdefault(account, set())
-        for _ in range(min(1, AT_ONCE - len(working)) if working else AT_ONCE):
-            one = self._services.background.start(_work(self._services, account, due, Counter(), self._stop))
-            working.add(one)
-            one.add_done_callback(working.discard)
+    def _hear(self, account: str, task_id: str) -> None:
+        """Look at what a callback made due."""
+        workers = self._of(account, Kind.CHECK)
+        if not self._sweeps:
+            self._caused[account].add(task_id)
+        workers.look()
+
+    def _of(self, account: str, kind: Kind) -> Workers:
+        workers = self._workers.get((account, kind))
+        if workers is None:
+            workers = self._workers[account, kind] = self._make(account, kind)
+        return workers
+
+    def _make(self, account: str, kind: Kind) -> Workers:
+        if self._sweeps:
+            return Workers(self._services, account, kind, self._stop)
+        caused = self._caused[account] = Caused(self._services, lambda: self._of(account, kind).look())
+        return Workers(self._services, account, kind, self._stop, caused.claim)
+
+    def _tell_of_lost_place(self, account: str) -> None:
+        """Write down that a place for an account's requests was lost, for `receiver doctor`."""
+        name, now = heartbeats.LOST_PLACE + account, self._services.clock()
+        self._services.background.start(self._services.store.write(lambda tx: heartbeats.beat(tx, name, now)))
+
+
+class Caused:
+    """Checks of one account that callbacks caused, and that no sweep of this process would find.
+
+    Nothing is lost with it: what it names is due in the database.
+    """
+
+    def __init__(self, services: Services, look: Callable[[], None]) -> None:
+        """Take what begins to claim anew."""
+        self._services = services
+        self._look = look
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._held: set[str] = set()
+        self._pause: asyncio.Task[None] | None = None
+
+    def add(self, task_id: str) -> None:
+        """Remember a task that became due."""
+        if len(self._waiting) < MAX_CAUSED:
+            self._waiting[task_id] = None
+
+    async def claim(self, most: int) -> list[Claim]:
+        """Take leases on at most so many, and forget those that are not due any more."""
+        taken: list[Claim] = []
+        while self._waiting and len(taken) < most:
+            taken += await self._claim_some(most - len(taken))
+        return taken
+
+    async def _claim_some(self, most: int) -> list[Claim]:
+        now, until = self._services.clock(), self._services.lease_end()
+        # Taken out before: one that becomes due once more meanwhile is to be looked at once more.
+        names = [self._waiting.popitem(last=False)[0] for _ in range(min(most, len(self._waiting)))]
+        try:
+            claims, held = await self._services.store.write(lambda tx: tasks.claim_these(tx, names, now, until))
+        except StoreUnavailable:
+            self._come_back(names)
+            raise
+        self._come_back(held)
+        return claims
+
+    def _come_back(self, names: Iterable[str]) -> None:
+        """Look again, after a pause, at what could not be claimed: others work on it, or the database is away."""
+        self._held.update(names)
+        if self._held and (self._pause is None or self._pause.done()):
+            self._pause = self._services.background.start(self._look_again())
+
+    async def _look_again(self) -> None:
+        await _sleep_until(self._services.stopping, LOOK_EVERY)
+        self._waiting.update(dict.fromkeys(self._held))
+        self._held.clear()
+        self._look()
 
 
 async def _sleep_until(event: asyncio.Event, seconds: float) -> None:

@@ -49,9 +49,11 @@ class Background:
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Wait so long for everything to end, then cancel the rest."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+        """Wait so long for everything to end, also what it begins meanwhile, then cancel the rest."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._running and (left := end - loop.time()) > 0:
+            await asyncio.wait(self._running, timeout=left)
         rest = list(self._running)
         for task in rest:
             task.cancel()
@@ -64,6 +66,22 @@ class Background:
             log.warning("background_work_put_off", reason=str(error))
         elif error is not None:
             log.error("background_work_failed", exc_info=error)
+
+
+class DueNow:
+    """Tells the poller of this process that a task became due. Without one nobody is told, and its next sweep comes."""
+
+    def __init__(self) -> None:
+        self._tell: Callable[[str, str], None] | None = None
+
+    def listen(self, tell: Callable[[str, str], None]) -> None:
+        """Have each task told of by its account and its id."""
+        self._tell = tell
+
+    def tell(self, account: str, task_id: str) -> None:
+        """Tell of a task that is due at once."""
+        if self._tell is not None:
+            self._tell(account, task_id)
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,7 @@ class Services:
     clock: Callable[[], int] = clock
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
+    due_now: DueNow = field(default_factory=DueNow)
     logins: Throttle = field(default_factory=Throttle)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""

@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from receiver.decoding import MAX_ANSWER
 from receiver.errors import NotSent, ProviderError, Unconfirmed
-from receiver.outbound import CONNECTIONS, MAX_ANSWER, USER_AGENT, Outbound
+from receiver.outbound import CONNECTIONS, KEPT_CONNECTIONS, USER_AGENT, Kind, Outbound
 from receiver.providers.base import PAID, Flow
 
 pytestmark = pytest.mark.anyio
@@ -547,4 +548,120 @@ async def test_a_cancelled_request_gives_its_connection_back() -> None:
             assert all(isinstance(result, asyncio.CancelledError) for result in results)
         async with asyncio.timeout(1):
             assert (await buy(outbound, well.url)).status_code == 200
+    await outbound.close()
+
+
+@pytest.mark.row("E14")
+async def test_a_purchase_waits_for_its_turn_before_it_is_told_of_and_outside_its_own_time() -> None:
+    outbound, told, release = Outbound(2.0, lambda: NOW), [0], asyncio.Event()
+
+    async def behave(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await peer.take(reader)
+        await release.wait()
+        writer.write(http())
+
+    async def before(request: httpx.Request) -> httpx.Request:
+        told[0] += 1
+        return request
+
+    async def order(peer: Peer) -> httpx.Response:
+        return await outbound.run("revid", buying(peer.url), answered=lambda _: None, before_paid=before)
+
+    async with Peer(behave).listening() as peer:
+        orders = [asyncio.create_task(order(peer)) for _ in range(2 * CONNECTIONS)]
+        await peer.asked(CONNECTIONS)
+        assert (told[0], peer.connections) == (CONNECTIONS, CONNECTIONS)
+        release.set()
+        assert [answer.status_code for answer in await asyncio.gather(*orders)] == [200] * len(orders)
+        assert told[0] == len(orders)
+    await outbound.close()
+
+
+@pytest.mark.row("E14")
+async def test_what_waits_for_its_turn_too_long_was_not_sent_and_says_why(outbound: Outbound) -> None:
+    async with Peer(answering(b"", linger=True)).listening() as peer:
+        waits = [asyncio.create_task(buy(outbound, peer.url)) for _ in range(3 * CONNECTIONS)]
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+        unsent = [error for error in ended if isinstance(error, NotSent)]
+        assert len(unsent) >= CONNECTIONS
+        assert all("were under way" in error.message and error.retry_after for error in unsent)
+        assert peer.connections == len(ended) - len(unsent)
+
+
+@pytest.mark.row("E14")
+async def test_hanging_purchases_do_not_keep_others_kinds_of_requests_waiting() -> None:
+    outbound = Outbound(60.0, lambda: NOW)
+    async with (
+        Peer(answering(b"", linger=True)).listening() as stuck,
+        Peer(answering(http())).listening() as well,
+    ):
+        hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(3 * CONNECTIONS)]
+        await stuck.asked(CONNECTIONS)
+        assert (await buy(outbound, well.url, paid=False)).status_code == 200
+        assert outbound.free("revid", Kind.ORDER) == 0
+        assert outbound.free("revid", Kind.CHECK) == CONNECTIONS
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
+    await outbound.close()
+
+
+@pytest.mark.row("E14")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_request_that_is_called_off_closes_its_connection_however_far_it_came(scheme: str) -> None:
+    closed = asyncio.Event()
+
+    async def mute(_: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        began.set()
+        while await reader.read(1000):
+            pass
+        closed.set()
+
+    outbound, began = Outbound(60.0, lambda: NOW), asyncio.Event()
+    async with Peer(mute).listening() as peer:
+        calling = asyncio.create_task(buy(outbound, f"{scheme}://127.0.0.1:{peer.port}/"))
+        await began.wait()
+        await asyncio.sleep(0)
+        calling.cancel()
+        ended = await asyncio.gather(calling, return_exceptions=True)
+        async with asyncio.timeout(10):
+            await closed.wait()  # not only when nobody knows of its end any more, and Python throws it away
+        assert isinstance(ended[0], asyncio.CancelledError)
+    await outbound.close()
+
+
+async def test_no_more_connections_are_kept_than_a_few() -> None:
+    outbound = Outbound(60.0, lambda: NOW)
+    async with Peer(answering(http(), keep=True)).listening() as peer:
+        for _ in range(2):
+            await asyncio.gather(*(buy(outbound, peer.url, paid=False) for _ in range(CONNECTIONS)))
+        assert peer.connections >= 2 * CONNECTIONS - KEPT_CONNECTIONS
+    await outbound.close()
+
+
+@pytest.mark.row("E14")
+async def test_places_whose_holders_are_stuck_are_replaced_and_told_of() -> None:
+    outbound, lost, never = Outbound(0.1, lambda: NOW, stuck_margin=0.0), list[str](), asyncio.Event()
+    outbound.on_lost_place = lost.append
+
+    async def stuck(request: httpx.Request) -> httpx.Request:
+        await never.wait()
+        return request
+
+    async with Peer(answering(http())).listening() as peer:
+        flows = [buying(peer.url) for _ in range(CONNECTIONS)]
+        holding = [
+            asyncio.create_task(outbound.run("revid", flow, answered=lambda _: None, before_paid=stuck))
+            for flow in flows
+        ]
+        async with asyncio.timeout(10):
+            while len(lost) < CONNECTIONS:  # noqa: ASYNC110 - time has to pass
+                await asyncio.sleep(0.01)
+        assert set(lost) == {"revid"}
+        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
+        for one in holding:
+            one.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS, "they do not come back as further places"
     await outbound.close()

@@ -19,6 +19,10 @@ LOOK_SECONDS = 5.0
 SILENT, SILENT_CRON = 60.0, 600.0
 """Seconds without a sign of life: of a service's poller, and of a cron that may sweep every few minutes."""
 OVERDUE = 600.0
+LATE = 120.0
+"""Seconds for which what is due may wait at an account beside a service that sweeps."""
+REMEMBERED = 86_400.0
+"""Seconds for which a lost place is told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def _parted(words: str) -> tuple[str, str]:
 async def examine(services: Services) -> list[Finding]:
     """Look into a database that is there and current."""
     found = []
-    for look in (_writable, _journal, _damage, _poller, _waiting):
+    for look in (_writable, _journal, _damage, _poller, _waiting, _accounts):
         try:
             found += await look(services)
         except StoreUnavailable as error:
@@ -126,3 +130,32 @@ async def _waiting(services: Services) -> list[Finding]:
         words = f"{late} overdue, the oldest for {amount((services.clock() - oldest) / 1000)}"
         found.append(warning("tasks", words, "`receiver poll` looks at them; `receiver show TASK_ID` says why"))
     return found or [ok("tasks", f"{sum(states.values())} in all, none unclear or overdue")]
+
+
+async def _accounts(services: Services) -> list[Finding]:
+    """Tell of accounts at which due tasks wait for long, or orders were not sent for long, or a place was lost."""
+    now = services.clock()
+    late = now - round((LATE if services.settings.poller else OVERDUE) * 1000)
+    due = await services.store.read(lambda session: condition.due_by_account(session, late))
+    unsent = await services.store.read(
+        lambda session: condition.unsent_by_account(session, now - round(OVERDUE * 1000))
+    )
+    lost = await services.store.read(lambda session: heartbeats.lost_places(session, now - round(REMEMBERED * 1000)))
+
+    def waiting(words: str, number: int, since: int) -> str:
+        return f"{number} {words}, the oldest for {amount((now - since) / 1000)}"
+
+    found = []
+    for account in sorted({*due, *unsent}):
+        told = [waiting("due and not looked at", *due[account])] if account in due else []
+        told += [waiting("not sent yet", *unsent[account])] if account in unsent else []
+        remedy = (
+            f"`receiver list --provider {account}` and `receiver show TASK_ID` say why; restart a service that is stuck"
+        )
+        found.append(warning(f"tasks of {account}", "; ".join(told), remedy))
+    for account, at in sorted(lost.items()):
+        words = f"a request did not end in any time that it may take, {amount(max(now - at, 0) / 1000)} ago"
+        found.append(
+            warning(f"requests to {account}", words, "its place was replaced; restart a service that is stuck")
+        )
+    return found

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, func, select
 
+from receiver.states import State
 from receiver.tables import Task
 
 STEPS = 10_000
@@ -42,6 +43,20 @@ def overdue(session: Session, before: int) -> tuple[int, int | None]:
     query = select(func.count(), func.min(Task.next_check_at)).where(col(Task.next_check_at) < before)
     number, oldest = session.exec(query).one()
     return int(number), oldest
+
+
+def due_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
+    """Count each account's tasks whose next look was due before a time, and tell the oldest such time."""
+    query = select(Task.provider, func.count(), func.min(Task.next_check_at)).where(col(Task.next_check_at) < before)
+    found = session.exec(query.group_by(Task.provider))
+    return {account: (number, oldest or before) for account, number, oldest in found}
+
+
+def unsent_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
+    """Count each account's queued tasks that were made before a time, and tell when the oldest was."""
+    query = select(Task.provider, func.count(), func.min(Task.created_at))
+    query = query.where(Task.state == State.QUEUED, Task.created_at < before).group_by(Task.provider)
+    return {account: (number, oldest) for account, number, oldest in session.exec(query)}
 
 
 def _is_sqlite(session: Session) -> bool:

@@ -1,12 +1,14 @@
 """Signs of life in the database: also the proof that it can be written. Each part has a row of its own."""
 
 from sqlalchemy import bindparam, insert, update
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session, SQLModel, col, select
 
 from receiver.store.transaction import Transaction
 from receiver.tables import Heartbeat
 
 POLLER, READYZ, DOCTOR, ROUND_TRIP = "poller", "readyz", "doctor", "round_trip"
+LOST_PLACE = "lost_place:"
+"""Before the name of an account: when a place for its requests had to be replaced."""
 HEARTBEAT = SQLModel.metadata.tables["heartbeat"]
 
 _BEAT = update(HEARTBEAT).where(HEARTBEAT.c.name == bindparam("who"))
@@ -23,3 +25,9 @@ def last(session: Session, name: str) -> int | None:
     """Read when a part was last at work, in Unix milliseconds."""
     found = session.get(Heartbeat, name)
     return found.at if found else None
+
+
+def lost_places(session: Session, since: int) -> dict[str, int]:
+    """Read which accounts lost a place for a request since a time, and when last."""
+    query = select(Heartbeat).where(col(Heartbeat.name).startswith(LOST_PLACE, autoescape=True), Heartbeat.at >= since)
+    return {beat.name.removeprefix(LOST_PLACE): beat.at for beat in session.exec(query)}

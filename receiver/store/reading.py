@@ -41,6 +41,11 @@ def task(session: Session, task_id: str) -> Task | None:
     return session.get(Task, clean(task_id))
 
 
+def tasks(session: Session, task_ids: Sequence[str]) -> dict[str, Task]:
+    """Read some tasks, by id."""
+    return {task.id: task for task in session.exec(select(Task).where(col(Task.id).in_(task_ids)))}
+
+
 def by_key(session: Session, key: str) -> Task | None:
     """Read the task that was submitted under a caller's idempotency key."""
     return session.exec(select(Task).where(Task.idempotency_key == key)).first()

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, bindparam, insert, or_, select, update
+from sqlalchemy import BigInteger, BindParameter, ColumnElement, bindparam, insert, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import SQLModel
 
 from receiver.states import State
@@ -40,20 +41,27 @@ _FREE = or_(
 _LEASE = {"claim": TASK.c.claim + 1, "leased_until": bindparam("until")}
 _TAKEN = (TASK.c.id, TASK.c.claim)
 _CLAIM_ONE = update(TASK).where(TASK.c.id == _ID, _FREE).values(_LEASE).returning(*_TAKEN)
-_CLAIM_DUE = (
-    update(TASK)
-    .where(
-        TASK.c.id.in_(
-            select(TASK.c.id)
-            .where(TASK.c.provider == bindparam("account"), TASK.c.next_check_at <= bindparam("now"), _FREE)
-            .order_by(TASK.c.next_check_at)
-            .limit(bindparam("most"))
-            .with_for_update(skip_locked=True)
+_TO_BE_SENT = or_(TASK.c.state == State.QUEUED.value, TASK.c.state == State.SUBMITTING.value)
+
+
+def _claim_due(*which: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    return (
+        update(TASK)
+        .where(
+            TASK.c.id.in_(
+                select(TASK.c.id)
+                .where(TASK.c.provider == bindparam("account"), TASK.c.next_check_at <= bindparam("now"), _FREE, *which)
+                .order_by(TASK.c.next_check_at)
+                .limit(bindparam("most"))
+                .with_for_update(skip_locked=True)
+            )
         )
+        .values(_LEASE)
+        .returning(*_TAKEN, TASK.c.next_check_at)
     )
-    .values(_LEASE)
-    .returning(*_TAKEN)
-)
+
+
+_CLAIM_DUE = {None: _claim_due(), True: _claim_due(_TO_BE_SENT), False: _claim_due(~_TO_BE_SENT)}
 _CLAIM_CRASHED = (
     update(TASK)
     .where(
@@ -130,10 +138,30 @@ def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | No
     return Claim(row["id"], row["claim"]) if row else None
 
 
-def claim_due(tx: Transaction, provider: str, now: int, until: int, most: int) -> list[Claim]:
-    """Take leases on at most so many of a provider account's due tasks, the longest due first."""
-    rows = tx.all(_CLAIM_DUE, account=provider, now=now, until=until, most=most)
-    return [Claim(row["id"], row["claim"]) for row in rows]
+def claim_due(
+    tx: Transaction, provider: str, now: int, until: int, most: int, *, orders: bool | None = None
+) -> list[Claim]:
+    """Take leases on at most so many of a provider account's due tasks, the longest due first.
+
+    `orders` picks those that are to be sent, or the others; else all are taken as they come.
+    """
+    rows = tx.all(_CLAIM_DUE[orders], account=provider, now=now, until=until, most=most)
+    return [Claim(row["id"], row["claim"]) for row in sorted(rows, key=lambda row: int(row["next_check_at"]))]
+
+
+def claim_these(tx: Transaction, task_ids: Iterable[str], now: int, until: int) -> tuple[list[Claim], list[str]]:
+    """Take leases on those of these tasks that can be asked about and are due; also names those that others hold."""
+    claims, held = [], []
+    for task_id in task_ids:
+        row = current(tx, task_id)
+        if row is None or row["remote_id"] is None or row["next_check_at"] is None or row["next_check_at"] > now:
+            continue
+        claim = claim_one(tx, task_id, now, until)
+        if claim is None:
+            held.append(task_id)
+        else:
+            claims.append(claim)
+    return claims, held
 
 
 def replan(tx: Transaction, now: int) -> int:

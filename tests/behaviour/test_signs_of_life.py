@@ -46,3 +46,11 @@ async def test_the_poller_leaves_them_again_and_again(service: Service) -> None:
     await until_seen(service.database, service.clock())
     services.stopping.set()
     await running
+
+
+async def test_a_lost_place_is_written_down_for_doctor(service: Service) -> None:
+    services: Services = service.app.state.services
+    services.outbound.on_lost_place("revid")
+    await services.background.drain(PATIENCE)
+    rows = service.database.rows("SELECT at FROM heartbeat WHERE name = 'lost_place:revid'")
+    assert rows == [(service.clock(),)]

@@ -206,6 +206,54 @@ async def test_unclear_and_overdue_tasks_are_hinted_at(file: Path) -> None:
     assert "receiver poll" in (second.remedy or "")
 
 
+@pytest.mark.parametrize(
+    ("poller", "minutes", "told"), [("on", 3, True), ("on", 1, False), ("off", 3, False), ("off", 11, True)]
+)
+async def test_what_waits_for_long_at_an_account_is_told_by_account(
+    poller: str,
+    minutes: int,
+    told: bool,  # noqa: FBT001 - a column of the table
+    file: Path,
+) -> None:
+    now = time.time_ns() // 1_000_000
+    rows = [task_row(f"d{n}", state="submitted", next_check_at=now - minutes * MINUTE) for n in range(2)]
+    await put(file, *rows)
+    seen = (await look(file, RECEIVER_POLLER=poller)).of("tasks of revid")
+    assert [finding.words for finding in seen] == (
+        [f"2 due and not looked at, the oldest for {minutes} min"] if told else []
+    )
+
+
+async def test_orders_that_are_tried_in_vain_for_long_are_told_although_none_is_overdue(file: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    tried = [task_row(f"q{n}", created_at=now - 12 * MINUTE, next_check_at=now + MINUTE) for n in range(172)]
+    await put(file, *tried, task_row("new", provider="apixo", created_at=now - MINUTE, next_check_at=now))
+    seen = await look(file)
+    finding = seen.the("tasks of revid")
+    assert (finding.verdict, finding.words) == (Verdict.WARNING, "172 not sent yet, the oldest for 12 min")
+    assert "receiver list --provider revid" in (finding.remedy or "")
+    assert seen.of("tasks of apixo") == []
+
+
+async def test_a_lost_place_is_told_for_a_day(file: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    with connected(file) as connection:
+        for account, hours in (("revid", 3), ("apixo", 25)):
+            values = f"lost_place:{account}", now - hours * 60 * MINUTE
+            connection.execute("INSERT INTO heartbeat (name, at) VALUES (?, ?)", values)
+    seen = await look(file)
+    assert "did not end in any time that it may take, 3 h ago" in seen.the("requests to revid").words
+    assert seen.of("requests to apixo") == []
+
+
+async def put(file: Path, *rows: dict[str, Any]) -> None:
+    store = Store(f"sqlite:///{file}")
+    try:
+        await store.write(add_tasks(*rows))
+    finally:
+        await store.close()
+
+
 # --- PostgreSQL
 
 

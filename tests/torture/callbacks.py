@@ -57,30 +57,32 @@ class Answer:
     seconds: float
 
 
-def home_with_tasks(directory: Path, number: int, **settings: str) -> tuple[Home, list[Callback]]:
+def home_with_tasks(
+    directory: Path, number: int, account: str = "revid", **settings: str
+) -> tuple[Home, list[Callback]]:
     """Make an installation with tasks that are at the provider, and the callbacks that they wait for."""
     home = Home(directory, {**SETTINGS, **settings})
-    return home, tasks_at_the_provider(home, number)
+    return home, tasks_at_the_provider(home, number, account)
 
 
-def tasks_at_the_provider(home: Home, number: int) -> list[Callback]:
+def tasks_at_the_provider(home: Home, number: int, account: str = "revid") -> list[Callback]:
     """Create the database, if need be, and put tasks into it."""
     settings = with_secrets(Settings.load(home.environ(), CONFIG_TYPES))
     schema.migrate(settings.database)
-    return asyncio.run(_put(settings, number))
+    return asyncio.run(_put(settings, number, account))
 
 
-async def _put(settings: Settings, number: int) -> list[Callback]:
+async def _put(settings: Settings, number: int, account: str) -> list[Callback]:
     services = Services.open(settings)
     now = services.clock()
     ids = [new_id(now) for _ in range(number)]
     rows = [
         task_row(task_id, state=State.SUBMITTED.value, remote_id=f"remote-{task_id}", callback_url=True,
-                 created_at=now, submitted_at=now, updated_at=now, next_check_at=now + 3_600_000)
+                 created_at=now, submitted_at=now, updated_at=now, next_check_at=now + 3_600_000, provider=account)
         for task_id in ids
     ]  # fmt: skip
     await services.store.write(add_tasks(*rows))
-    urls = [services.links.callback_url("revid", task_id) or "" for task_id in ids]
+    urls = [services.links.callback_url(account, task_id) or "" for task_id in ids]
     await services.close()
     return [
         Callback(task_id, f"{CALLBACKS}{url.partition(CALLBACKS)[2]}", good_news(f"remote-{task_id}"))

@@ -103,8 +103,8 @@ def assert_stored_and_answered_agree(database: Path, load: Load) -> None:
 async def test_nothing_new_leaves_after_the_signal_and_the_next_start_sends_it(
     tmp_path: Path, torture: Torture
 ) -> None:
-    """Eight orders are on the wire, more wait for their turn, and one is just coming in."""
-    number, at_once, release = 20, asyncio.Semaphore(0), asyncio.Event()
+    """As many orders as may be are on the wire, more wait for their turn, and one is just coming in."""
+    number, at_once, release = AT_ONCE + 12, asyncio.Semaphore(0), asyncio.Event()
     waiting = [f"place-{n}" for n in range(number)]
 
     async def hold(exchange: Exchange) -> None:

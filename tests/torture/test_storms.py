@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from receiver.decoding import MAX_ANSWER
 from receiver.errors import Unconfirmed
-from receiver.outbound import MAX_ANSWER, Outbound
+from receiver.outbound import Outbound
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Exchange, Script, asked_about, family_of, says, shows, writes
 from tests.behaviour.service import NOW, Stage, milliseconds, staged

@@ -1,0 +1,125 @@
+"""A herd of callbacks that each need a confirmation: storing comes first, and asking is bounded and quick."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from receiver.outbound import CONNECTIONS
+from tests.behaviour.families import KNOWN
+from tests.behaviour.provider import Exchange, Provider, asked_about, says
+from tests.behaviour.service import Database
+from tests.cli.rig import Home, serving
+from tests.store.rig import look
+from tests.torture.callbacks import Callback, Caller, calling, home_with_tasks
+from tests.torture.harness import Torture
+from tests.torture.test_load import percentile
+
+pytestmark = pytest.mark.anyio
+
+ANSWER_SECONDS = 0.2
+"""What the provider takes to answer a status request."""
+LONG = 120.0
+"""Seconds that the end is waited for: never what is promised, only what is waited."""
+SENDERS = 64
+NEEDS = {
+    "kie, whose signature proves nothing": {"account": "kie", "KIE_API_KEY": "a-key"},
+    "always": {"account": "revid", "RECEIVER_CONFIRM": "always"},
+}
+
+
+@dataclass
+class Truth:
+    """A provider that takes its time to say that the work is done, and counts who asks."""
+
+    provider: Provider
+    account: str
+    asked: Counter[str] = field(default_factory=Counter)
+    under_way: int = 0
+    most: int = 0
+
+    async def tell(self, exchange: Exchange) -> None:
+        remote_id = asked_about(exchange.request)
+        self.asked[remote_id] += 1
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(ANSWER_SECONDS)
+        self.under_way -= 1
+        await says(KNOWN[self.account].done(remote_id, f"https://files.example.com/{remote_id}.mp4"))(exchange)
+
+    async def is_asked_about(self, number: int) -> None:
+        async with asyncio.timeout(LONG):
+            while sum(self.asked.values()) < number:  # noqa: ASYNC110 - another process asks
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.row("E15")
+@pytest.mark.parametrize("poller", ["on", "off"])
+@pytest.mark.parametrize("need", NEEDS)
+async def test_a_herd_of_callbacks_is_stored_first_and_confirmed_as_many_at_once_as_may_be(
+    need: str, poller: str, torture: Torture, tmp_path: Path
+) -> None:
+    number, settings = torture.size(150, 2_000), dict(NEEDS[need])
+    account = settings.pop("account")
+    truth = Truth(Provider(), account)
+    async with truth.provider.serving():
+        truth.provider.on_check(KNOWN[account], truth.tell)
+        settings |= {f"{account.upper()}_BASE_URL": f"{truth.provider.url}/{account}", "RECEIVER_POLLER": poller}
+        home, callbacks = await asyncio.to_thread(home_with_tasks, tmp_path, number, account, **settings)
+        with serving(home):
+            leases = asyncio.create_task(most_leases(home))
+            async with calling(home, SENDERS) as caller:
+                began = time.monotonic()
+                await asyncio.gather(*(caller.post(callback) for callback in callbacks))
+                stored = time.monotonic() - began
+                await truth.is_asked_about(number)
+                await confirmed(home, number)
+                seconds = time.monotonic() - began
+            leases.cancel()
+            [most] = await asyncio.gather(leases)
+    took = [answer.seconds for answer in caller.answers]
+    needed = number * ANSWER_SECONDS / CONNECTIONS
+    name = f"{account}, poller {poller}"
+    torture.figures(**{
+        f"callbacks of {name}": number, "stored in s": stored, "p99 s": percentile(took, 0.99),
+        "confirmed in s": seconds, "needed s": needed, "most at once": truth.most,
+    })  # fmt: skip
+    assert_each_was_asked_about_once(home, caller, callbacks, truth)
+    assert CONNECTIONS / 2 < truth.most <= CONNECTIONS
+    assert most <= CONNECTIONS, "tasks were claimed that had to wait"
+    if torture.full:
+        assert percentile(took, 0.99) < 1
+        assert seconds < 2 * needed
+
+
+async def confirmed(home: Home, number: int) -> None:
+    """Wait until every task is confirmed."""
+    async with asyncio.timeout(LONG):
+        while look(home.data / "receiver.db", "SELECT count(confirmed_at) FROM task") != [(number,)]:  # noqa: ASYNC110 - another process writes
+            await asyncio.sleep(0.1)
+
+
+async def most_leases(home: Home) -> int:
+    """Watch how many tasks are claimed at once, until this is cancelled."""
+    most = 0
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            [(held,)] = look(home.data / "receiver.db", "SELECT count(*) FROM task WHERE leased_until IS NOT NULL")
+            most = max(most, held)
+            await asyncio.sleep(0.1)
+    return most
+
+
+def assert_each_was_asked_about_once(home: Home, caller: Caller, callbacks: list[Callback], truth: Truth) -> None:
+    database = Database(home.data / "receiver.db")
+    assert [answer.status for answer in caller.answers] == [200] * len(callbacks)
+    assert len(truth.asked) == len(callbacks)
+    assert set(truth.asked.values()) == {1}, truth.asked.most_common(3)
+    rows = database.rows(
+        "SELECT state, settled_by, checks, claim, leased_until, count(*) FROM task GROUP BY 1, 2, 3, 4, 5"
+    )
+    assert rows == [("succeeded", "callback", 1, 1, None, len(callbacks))]
