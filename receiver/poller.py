@@ -81,7 +81,7 @@ async def _look(services: Services, claim: Claim, report: Report) -> None:
     if task is None:
         return
     context = services.context(task.provider)
-    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.created_at)
+    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.deadline_from or task.created_at)
     if sendable or task.state is State.SUBMITTING:
         tried = await attempts.attempt(services, claim)
         report["submitted"] += tried.outcome == endings.ACCEPTED

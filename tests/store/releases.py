@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from receiver.store.engine import migration_engine
 
 from .rig import NOW, look, outside, url_of
 
+AMOUNTS = frozenset({"estimated", "reserved", "charged"})
 FIRST_TABLES = ("task", "history", "output", "attempt", "delivery", "status_check")
 """The tables of the first release, each after those that it refers to."""
 
@@ -74,6 +76,19 @@ def rows_of(file: Path, shape: dict[str, list[str]]) -> dict[str, list[tuple[Any
         for table, names in shape.items()
     }
     return {table: look(file, query) for table, query in queries.items()}
+
+
+def as_of_today(
+    shape: dict[str, list[str]], rows: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of an earlier release as they must be after the upgrade: amounts are whole millionths."""
+    amounts = [place for place, name in enumerate(shape["task"]) if name in AMOUNTS]
+
+    def upgraded(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        exact = {place: round(Decimal(row[place]) * 1_000_000) for place in amounts if isinstance(row[place], float)}
+        return tuple(exact.get(place, value) for place, value in enumerate(row))
+
+    return rows | {"task": list(map(upgraded, rows["task"]))}
 
 
 def columns_of(file: Path) -> dict[str, list[str]]:

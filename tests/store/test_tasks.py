@@ -137,8 +137,8 @@ async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -
     """Nor do the credits that they cost: the clock was ahead, and may have been so by years."""
     await store.write(
         add_tasks(
-            task_row("tsk_1", state="submitted", submitted_at=NOW - 1000, charged=5.0),
-            task_row("tsk_2", state="submitted", submitted_at=NOW + 3 * spending.DAY, charged=7.0),
+            task_row("tsk_1", state="submitted", submitted_at=NOW - 1000, charged=5, may_have_cost=True),
+            task_row("tsk_2", state="submitted", submitted_at=NOW + 3 * spending.DAY, charged=7, may_have_cost=True),
         )
     )
     today = NOW - NOW % spending.DAY
