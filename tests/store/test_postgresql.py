@@ -22,6 +22,7 @@ from receiver.store.schema import HEAD
 from tests.system import postgres
 
 from .ended import assert_ends_and_forgets
+from .labels import NUMBERS, assert_found_by_its_text
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
 
 pytestmark = [
@@ -217,3 +218,8 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
 
 async def test_an_ended_session_is_remembered_until_it_would_be_over_anyway(store: Store) -> None:
     await assert_ends_and_forgets(store)
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+async def test_a_number_is_found_by_its_text_as_on_sqlite(store: Store, number: float) -> None:
+    await assert_found_by_its_text(store, number)
