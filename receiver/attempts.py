@@ -86,7 +86,7 @@ def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Cont
     later = context.schedule.next_try(context.now, since, row["gaps"], context.chance)
     if repeats is not None:
         later = min(later, repeats.departed_at + REPEATS_END)
-    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1}
+    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1, "held_by": None}
     write(tx, row, context, notice(row, words) | changes)
     return Tried(State(row["state"]))
 

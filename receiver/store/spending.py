@@ -26,17 +26,9 @@ _ACCOUNT: BindParameter[str] = bindparam("account")
 _LOCK = statement("SELECT pg_advisory_xact_lock(hashtext(:account))")
 # What is dated later was sent while the clock was wrong, and may be dated so for longer than anybody can wait.
 _RECENT = TASK.c.submitted_at.between(bindparam("since"), bindparam("until"))
-_RUNNING = (
-    select(TASK.c.state, func.count().label("number"))
-    .where(
-        TASK.c.provider == _ACCOUNT,
-        or_(
-            *(TASK.c.state == state.value for state in WORKING),
-            (TASK.c.state == State.UNCONFIRMED.value) & _RECENT,
-        ),
-    )
-    .group_by(TASK.c.state)
-)
+_NUMBER = func.count().label("number")
+_WORKING = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, or_(*(TASK.c.state == state.value for state in WORKING)))
+_UNCONFIRMED = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, TASK.c.state == State.UNCONFIRMED.value, _RECENT)
 _KNOWN = func.coalesce(TASK.c.charged, TASK.c.reserved, TASK.c.estimated, 0)
 COST = case((_KNOWN < 0, 0), else_=_KNOWN)
 """What a task cost, as far as it is known: charged, else reserved, else estimated; no task gives anything back."""
@@ -102,10 +94,10 @@ class Running:
 
 def running(tx: Transaction, account: str, since: int, now: int) -> Running:
     """Count the tasks that may be at work at the provider: an unconfirmed one only if it was sent since a time."""
-    rows = {
-        row["state"]: int(row["number"]) for row in tx.all(_RUNNING, account=account, since=since, until=now + AHEAD)
-    }
-    return Running(sum(rows.values()), rows.get(State.UNCONFIRMED.value, 0))
+    working = tx.one(_WORKING, account=account)
+    unconfirmed = tx.one(_UNCONFIRMED, account=account, since=since, until=now + AHEAD)
+    numbers = [int(row["number"]) if row else 0 for row in (working, unconfirmed)]
+    return Running(sum(numbers), numbers[1])
 
 
 def spent_on(tx: Transaction, account: str, day: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.behaviour.families import GATEWAY, KIE, REVID, RIVYA
 from tests.behaviour.provider import says, slams
-from tests.behaviour.service import Stage
+from tests.behaviour.service import Stage, milliseconds
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +152,19 @@ async def test_an_order_of_just_the_limit_is_taken(stage: Stage) -> None:
         assert (await service.order(REVID.order()))["state"] == "submitted"
 
 
+async def test_as_many_orders_pass_as_the_limit_holds_exactly(stage: Stage) -> None:
+    """Three times 12.8 is more than 38.4 in binary fractions."""
+    kie = {"KIE_API_KEY": "k", "KIE_BASE_URL": f"{stage.provider.url}/kie", "KIE_MAX_CREDITS_PER_DAY": "38.4"}
+    given = {"prompt": "a boat", "resolution": "480p", "duration": 8}
+    async with stage.serve(**kie) as service:
+        order = {"provider": "kie", "model": "grok-imagine/text-to-video", "input": given}
+        orders = [await service.order(order) for _ in range(4)]
+        assert [it["state"] for it in orders] == ["submitted"] * 3 + ["queued"]
+        assert orders[0]["credits"]["estimated"] == 12.8
+        stats = (await service.client.get("/api/stats")).json()
+        assert (stats["credits"]["kie"]["spent"], stats["spend"]["kie"][0]["credits"]) == (38.4, 38.4)
+
+
 async def test_an_order_of_unknown_size_is_as_dear_as_it_may_be(stage: Stage) -> None:
     order = REVID.order() | {"model": "sora-2-pro-text-to-video"}  # 200 or 500 credits, by a size that it does not name
     async with stage.serve(REVID_MAX_CREDITS_PER_DAY="499") as service:
@@ -183,7 +196,9 @@ async def test_the_deadline_of_a_held_task_counts_from_its_first_free_moment(sta
         await service.order(REVID.order())
         held = await service.order(REVID.order())  # at noon, until midnight
         await service.poll_after(11 * HOUR)
-        assert (await service.task(held["id"]))["state"] == "queued"
+        waits = await service.task(held["id"])
+        assert waits["state"] == "queued"
+        assert milliseconds(waits["next_check_at"]) > service.clock.now, "not looked at again and again"
         service.provider.on_create(REVID, BUSY)
         await service.poll_after(1.01 * HOUR)
         freed = await service.task(held["id"])

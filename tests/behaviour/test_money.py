@@ -127,6 +127,19 @@ async def turned_away_and_called_back_all_the_same(service: Service) -> None:
     await service.call_back(task["id"], REVID.working("arrived"))
 
 
+async def turned_away_and_called_back_without_its_id(service: Service) -> None:
+    task = await ordering(REVID, BUSY)(service)
+    await service.call_back(task["id"], REVID.working(""))
+
+
+async def expired_in_the_queue_and_done_all_the_same(service: Service) -> None:
+    task = await ordering(REVID, BUSY)(service)
+    await expire(service)
+    assert (await service.task(task["id"]))["state"] == "expired"
+    await service.call_back(task["id"], REVID.done("", URL))
+    assert (await service.task(task["id"]))["state"] == "succeeded"
+
+
 async def cancelled_and_called_back_all_the_same(service: Service) -> None:
     task = await ordering(REVID, BUSY)(service)
     await service.post(f"/api/tasks/{task['id']}/cancel")
@@ -180,6 +193,8 @@ LIVES: Mapping[Life, Mapping[str, float]] = {
     unclear_and_found_by_hand: {"revid": 50},
     closed_as_not_bought_and_called_back_all_the_same: {"revid": 50},
     turned_away_and_called_back_all_the_same: {"revid": 50},
+    turned_away_and_called_back_without_its_id: {"revid": 50},
+    expired_in_the_queue_and_done_all_the_same: {"revid": 50},
     cancelled_and_called_back_all_the_same: {"revid": 50},
     called_back_before_the_answer_was_lost: {"revid": 50},
     taken_and_expired: {"revid": 50},
@@ -201,7 +216,7 @@ async def test_only_what_may_have_been_bought_is_spent(life: Life, stage: Stage)
 
 async def test_all_places_tell_the_same_after_all_these_lives(stage: Stage) -> None:
     expected = by_account({(account, life): it for life, cost in LIVES.items() for account, it in cost.items()})
-    assert expected == {"revid": 500, "rivya": 10.1}
+    assert expected == {"revid": 600, "rivya": 10.1}
     async with stage.serve(**ACCOUNTS) as service:
         for life in LIVES:
             await life(service)

@@ -20,8 +20,15 @@ FIRST_TABLES = ("task", "history", "output", "attempt", "delivery", "status_chec
 
 @contextmanager
 def steps(file: Path) -> Iterator[Config]:
-    """Alembic on a database as `schema.migrate` runs it, to stop at any step."""
-    engine = migration_engine(url_of(file))
+    """Alembic on a database file as `schema.migrate` runs it, to stop at any step."""
+    with steps_at(url_of(file)) as config:
+        yield config
+
+
+@contextmanager
+def steps_at(url: str) -> Iterator[Config]:
+    """Alembic on any database as `schema.migrate` runs it."""
+    engine = migration_engine(url)
     config = Config()
     config.set_main_option("script_location", str(schema.SCRIPTS).replace("%", "%%"))
     with engine.connect() as connection, connection.begin():
