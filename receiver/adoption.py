@@ -38,6 +38,7 @@ async def adopt(services: Services, task_id: str, remote_id: str) -> None:
             context,
             remote_id=found,
             adopted_at=context.now,
+            may_have_cost=row["attempts"] > 0,
             finished_at=None,
             next_check_at=context.now,
         )

@@ -14,7 +14,7 @@ import structlog
 
 from receiver.endings import REPEATS_END, STOPPED, Ending, may_depart, outcome_of, resolve
 from receiver.errors import NotSent, ProviderError, StoreUnavailable, Unconfirmed
-from receiver.limits import reason_to_wait
+from receiver.limits import hold, let_go, reason_to_wait
 from receiver.messages import Event, Order
 from receiver.moves import Context, Row, departed, move, notice, write
 from receiver.providers.base import Provider
@@ -86,7 +86,7 @@ def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Cont
     later = context.schedule.next_try(context.now, since, row["gaps"], context.chance)
     if repeats is not None:
         later = min(later, repeats.departed_at + REPEATS_END)
-    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1}
+    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1, "held_by": None}
     write(tx, row, context, notice(row, words) | changes)
     return Tried(State(row["state"]))
 
@@ -235,6 +235,7 @@ class _Try:
             "may_have_cost": True,
             "leased_until": until,
             "next_check_at": until,  # if we die, whoever looks then finds the lease run out
+            **let_go(row, context.now),
         }
         if row["state"] == State.QUEUED:
             move(tx, row, State.SUBMITTING, Via.SUBMISSION, context, **values)
@@ -261,9 +262,11 @@ class _Try:
         wait = reason_to_wait(tx, row, config, self.provider.creates, context.now)
         if wait is None:
             return False
-        later = context.schedule.next_try(context.now, row["created_at"], row["gaps"], context.chance, wait.seconds)
+        held = hold(row, wait, context)
+        since = departed(row | held)
+        later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, wait.seconds)
         gaps = row["gaps"] + (wait.seconds is None)
-        write(tx, row, context, notice(row, wait.why) | {"next_check_at": later, "gaps": gaps})
+        write(tx, row, context, notice(row, wait.why) | held | {"next_check_at": later, "gaps": gaps})
         return True
 
 

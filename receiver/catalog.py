@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from receiver import wire
+from receiver.amounts import times
 from receiver.errors import Fault, Invalid
 
 Kind = Literal["text", "flag", "integer", "number", "texts", "objects"]
@@ -103,8 +104,11 @@ class Parameter:
         return schema
 
 
-Price = Callable[[Mapping[str, Any]], float | None]
-"""The cost of an input (defaults filled in) in the provider's own credits; None where no document says."""
+Price = Callable[[Mapping[str, Any], Mapping[str, Parameter]], float | None]
+"""The cost of an input (defaults filled in) in the provider's own credits; None where no document says.
+
+What nobody gave counts as its dearest: in a table that is told by the table, for a length by the model's parameters.
+"""
 
 Rule = Callable[[Mapping[str, Any]], Fault | None]
 """A rule between parameters: what is wrong with an input (defaults filled in), or None."""
@@ -179,8 +183,12 @@ class Model:
         ]
 
     def estimate(self, given: Mapping[str, Any]) -> float | None:
-        """Price an input in credits, as its provider completes it; None where no document gives a price for it."""
-        return self.price(self._with_defaults(given)) if self.price else None
+        """Price an input in credits, as its provider completes it; None where no document gives a price for it.
+
+        Where neither the input nor a default says what a price depends on, it is the dearest that may come of it.
+        """
+        price = self.price(self._with_defaults(given), self.parameters or {}) if self.price else None
+        return None if price is None else min(price, wire.MAX_CREDITS)
 
     def schema(self) -> dict[str, Any]:
         """Describe the input as JSON Schema."""
@@ -202,15 +210,18 @@ def refuse_owned(given: Mapping[str, Any]) -> None:
 
 def fixed(credits_: float) -> Price:
     """Price every input the same."""
-    return lambda _: credits_
+    return lambda _given, _known: credits_
 
 
 def by(table: Mapping[tuple[Any, ...], float], *names: str) -> Price:
     """Price an input by the values of these parameters; a combination that the table lacks has no known price."""
 
-    def price(given: Mapping[str, Any]) -> float | None:
-        key = tuple(given.get(name) for name in names)
-        return table.get(key) if all(isinstance(part, str | int) for part in key) else None
+    def price(given: Mapping[str, Any], _known: Mapping[str, Parameter]) -> float | None:
+        wanted = {place: given[name] for place, name in enumerate(names) if name in given}
+        if not all(isinstance(value, str | int) for value in wanted.values()):
+            return None
+        fitting = (each for key, each in table.items() if all(key[place] == value for place, value in wanted.items()))
+        return max(fitting, default=None)
 
     return price
 
@@ -219,11 +230,19 @@ def per_second(table: Mapping[tuple[Any, ...], float], *names: str, seconds: str
     """Price an input by its length, at the rate that `by` finds; the length may be a number or a text."""
     rate = by(table, *names)
 
-    def price(given: Mapping[str, Any]) -> float | None:
-        each, length = rate(given), wire.credit(given.get(seconds))
-        return None if each is None or length is None or length <= 0 else round(each * length, 4)
+    def price(given: Mapping[str, Any], known: Mapping[str, Parameter]) -> float | None:
+        each = rate(given, known)
+        length = wire.credit(given[seconds]) if seconds in given else _longest(known.get(seconds))
+        return None if each is None or length is None or length <= 0 else times(each, length)
 
     return price
+
+
+def _longest(length: Parameter | None) -> float | None:
+    """Return the greatest length that a parameter may have, if its bounds or options say."""
+    if length is None or length.greatest is not None:
+        return length.greatest if length else None
+    return max(filter(None, map(wire.credit, length.options)), default=None)
 
 
 def _nearest(value: Any, options: tuple[str | int, ...]) -> str:

@@ -14,6 +14,7 @@ import structlog
 from receiver import confirmation
 from receiver.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.lifecycle import apply
+from receiver.limits import never_sent
 from receiver.messages import Event, Problem, Remote, Source
 from receiver.moves import Context, Row, departed, move, notice, write
 from receiver.services import Services
@@ -210,4 +211,5 @@ def expire(tx: Transaction, row: Row, context: Context) -> None:
         apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
     if row["state"] not in SETTLED:
         words = f"No end was heard of within {context.schedule.deadline:g} s."
-        move(tx, row, State.EXPIRED, Via.CLOCK, context, why=Problem("deadline", words))
+        why = never_sent(row) or Problem("deadline", words)
+        move(tx, row, State.EXPIRED, Via.CLOCK, context, why=why)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from receiver.amounts import to_credits
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
 from receiver.states import SETTLED
@@ -73,8 +74,8 @@ def _output(output: Output, redactor: Redactor) -> Document:
     }
 
 
-def _amount(value: float | None) -> float | int | None:
-    return int(value) if value is not None and value.is_integer() else value
+def _amount(millionths: int | None) -> float | int | None:
+    return None if millionths is None else to_credits(millionths)
 
 
 def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:

@@ -13,7 +13,7 @@ import httpx
 from receiver.errors import Busy, KeyConflict, NotSent, ProviderError, Refused, Unconfirmed
 from receiver.lifecycle import apply
 from receiver.messages import Event, Problem, Source
-from receiver.moves import Context, Row, departed, move, notice, write
+from receiver.moves import Context, Row, departed, move, notice, queued_from, write
 from receiver.states import State, Via
 from receiver.store import Transaction, journal, tasks
 from receiver.store.journal import Purchase
@@ -183,7 +183,7 @@ class Ending:
     def _later(self, tx: Transaction, row: Row, error: ProviderError, context: Context) -> None:
         """Put the next try off. Only a try that provably was not taken goes back to the queue."""
         queued = row["state"] == State.QUEUED or (self.repeats is None and not isinstance(error, Unconfirmed))
-        since = row["created_at"] if queued else row["submitted_at"]
+        since = queued_from(row) if queued else row["submitted_at"]
         later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, error.retry_after)
         values = {"next_check_at": later, "gaps": row["gaps"] + 1}
         if not queued:

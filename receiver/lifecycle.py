@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from receiver import confirmation
+from receiver.amounts import to_millionths
 from receiver.messages import Event, Outcome, Output, Source
 from receiver.moves import Context, Row, departed, move, notice, without_notice, write
 from receiver.states import FINAL, SETTLED, State, Via, may_move
@@ -89,7 +90,7 @@ class _News:
         for name in ("reserved", "charged"):
             value = getattr(self.event, name) if self.source.believed else None  # it counts against the day's limit
             if value is not None and self.task[name] is None:
-                self.facts[name] = value
+                self.facts[name] = to_millionths(value)
         if self.event.notices:
             self._notice(*self.event.notices)
 
@@ -221,8 +222,8 @@ class _News:
     def _move(self, target: State) -> Outcome:
         """Make the move that the event tells of."""
         values = self.facts | self._newer()
-        if self.task["state"] == State.QUEUED:  # it had arrived after all
-            values["may_have_cost"] = True
+        if self.task["state"] == State.QUEUED or (self.task["attempts"] and target is not State.FAILED):
+            values["may_have_cost"] = True  # it had arrived after all
         if target in FINAL:
             values = {name: value for name, value in values.items() if name != "next_check_at"} | self._settled(target)
         else:
@@ -253,7 +254,7 @@ class _News:
             values |= self._go_on_asking() if self.event.empty else {"empties": 0}
         values |= self._keep_contradiction(target)
         if self.event.charged is not None:
-            values["charged"] = self.event.charged
+            values["charged"] = to_millionths(self.event.charged)
         return values
 
     def _go_on_asking(self) -> dict[str, Any]:

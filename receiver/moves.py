@@ -97,10 +97,15 @@ def _without_passing(notices: str) -> dict[str, Any]:
 
 def departed(task: Row) -> int:
     """Return the time from which a task's deadline counts: its last try's departure, or when a person took it up;
-    while queued, its creation."""
+    while queued, its creation or when limits let it go."""
     if task["state"] == State.QUEUED:
-        return int(task["created_at"])
+        return queued_from(task)
     return int(task["adopted_at"] or task["submitted_at"] or task["created_at"])
+
+
+def queued_from(task: Row) -> int:
+    """Return the time from which a task's deadline counts in the queue."""
+    return int(task["deadline_from"] or task["created_at"])
 
 
 def notice(task: Row, *sentences: str) -> dict[str, Any]:

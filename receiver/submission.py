@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receiver import wire
+from receiver.amounts import to_millionths
 from receiver.attempts import attempt
 from receiver.catalog import refuse_owned
 from receiver.errors import Conflict, Fault, Invalid, NotFound
 from receiver.ids import new_id
+from receiver.limits import refuse_dearer_than_a_day
 from receiver.moves import move
 from receiver.services import Services
 from receiver.states import SETTLED, State, Via
@@ -65,10 +67,12 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
     validated = order.validate and model is not None and model.validates
     if validated and model is not None:
         model.validate(order.input)
+    estimated = to_millionths(model.estimate(order.input) if model else None)
+    refuse_dearer_than_a_day(order.provider, services.settings.providers[order.provider], estimated)
     columns = {
         "state": State.QUEUED.value,
         "validated": validated,
-        "estimated": model.estimate(order.input) if model else None,
+        "estimated": estimated,
         "claim": 1,
         "leased_until": services.lease_end(),  # until its first try, which begins at once
     }

@@ -1,8 +1,8 @@
 """The tables: columns and rules only.
 
-`store` reads and writes them, `migrations` creates them. Times are Unix milliseconds, credits the provider's own unit.
-Every text here is clean (no lone surrogates, no NUL) and every raw body is bytes, so that SQLite and PostgreSQL take
-the same rows. Nothing cascades on delete.
+`store` reads and writes them, `migrations` creates them. Times are Unix milliseconds, credits millionths of the
+provider's own unit. Every text here is clean (no lone surrogates, no NUL) and every raw body is bytes, so that SQLite
+and PostgreSQL take the same rows. Nothing cascades on delete.
 """
 
 import json
@@ -85,9 +85,9 @@ class Task(SQLModel, table=True):
     result: Any = Field(default=None, sa_type=JSONText, nullable=True)
     error_code: str | None = None
     error_message: str | None = Field(default=None, sa_type=Text)
-    estimated: float | None = None
-    reserved: float | None = None
-    charged: float | None = None
+    estimated: int | None = Field(default=None, sa_type=BigInteger)
+    reserved: int | None = Field(default=None, sa_type=BigInteger)
+    charged: int | None = Field(default=None, sa_type=BigInteger)
     settled_by: str | None = None
     token_seen: bool = False  # the final news came to the task's own callback URL
     signature: str | None = None
@@ -110,6 +110,8 @@ class Task(SQLModel, table=True):
     leased_until: int | None = Field(default=None, sa_type=BigInteger)
     next_check_at: int | None = Field(default=None, sa_type=BigInteger)
     created_at: int = Field(sa_type=BigInteger)
+    held_by: str | None = None  # the limit that keeps it queued
+    deadline_from: int | None = Field(default=None, sa_type=BigInteger)  # queued, and held by a limit at first
     submitted_at: int | None = Field(default=None, sa_type=BigInteger)
     adopted_at: int | None = Field(default=None, sa_type=BigInteger)
     finished_at: int | None = Field(default=None, sa_type=BigInteger)

@@ -115,7 +115,7 @@ class Workers:
 async def work_on(services: Services, claim: Claim, task: Task, report: Report) -> None:
     """Do for a claimed task what it is due for, counting into `report`."""
     context = services.context(task.provider)
-    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.created_at)
+    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.deadline_from or task.created_at)
     if sendable or task.state is State.SUBMITTING:
         tried = await attempts.attempt(services, claim)
         report["submitted"] += tried.outcome == endings.ACCEPTED

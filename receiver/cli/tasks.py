@@ -16,7 +16,7 @@ from receiver.services import Services
 from receiver.states import SETTLED, State
 from receiver.store import reading
 from receiver.tables import Task
-from receiver.web.api import show, show_all
+from receiver.web.api import read_stats, show, show_all
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
@@ -84,6 +84,13 @@ def show_task(task_id: TaskId, as_json: AsJson = False) -> None:
 
     task, events = run(work)
     give({**task, "history": events}, terminal.task_details(task, events), as_json=as_json)
+
+
+@cli.command()
+def stats(as_json: AsJson = False) -> None:
+    """Count tasks, and what each account spent by day: what its limits count."""
+    counted = run(read_stats)
+    give(counted, terminal.stats_table(counted), as_json=as_json)
 
 
 @cli.command()

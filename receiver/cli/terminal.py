@@ -96,6 +96,17 @@ def provider_table(providers: Iterable[Document]) -> Table:
     return table
 
 
+def stats_table(stats: Document) -> Table:
+    """Show each account's tasks by state, and below it what it spent on each day (UTC)."""
+    table = Table("provider", "day", "tasks", "credits", box=None, pad_edge=False)
+    for provider, states in stats["tasks"].items():
+        told = ", ".join(f"{number} {word}" for word, number in states.items())
+        table.add_row(provider, "all", told, f"{stats['credits'][provider]['spent']} spent")
+        for each in stats["spend"].get(provider, []):
+            table.add_row("", each["day"], str(each["tasks"]), str(each["credits"]))
+    return table
+
+
 def delivery_table(deliveries: Iterable[Document]) -> Table:
     """Show callbacks that no task has, one a row."""
     table = Table("delivery", "received", "provider", "outcome", "names", box=None, pad_edge=False)

@@ -5,10 +5,13 @@ Computed from the database, so that they are true over any number of processes.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Float
-from sqlmodel import Session, cast, col, func, select
+from sqlalchemy import case
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, func, select
 
+from receiver.amounts import to_credits
 from receiver.states import State
+from receiver.store.spending import COST, COUNTS, TASK, summed, sums
 from receiver.tables import Task
 
 SAMPLE = 10_000
@@ -17,11 +20,15 @@ SAMPLE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """Sums over an account's tasks, in the provider's own unit."""
+    """Sums over an account's tasks that may have cost something, in the provider's own unit.
+
+    `spent` is what the limits count: for each task charged, else reserved, else estimated.
+    """
 
     estimated: float
     reserved: float
     charged: float
+    spent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +59,23 @@ def counts(session: Session) -> Counts:
     ended = (col(Task.settled_by).is_not(None), col(Task.state) != State.CANCELLED)
     settled = select(Task.created_at, Task.finished_at).where(*ended).order_by(col(Task.id).desc()).limit(SAMPLE)
     by_whom = select(Task.settled_by, func.count()).where(*ended).group_by(Task.settled_by)
-    sums = (func.coalesce(cast(func.sum(col(c)), Float), 0.0) for c in (Task.estimated, Task.reserved, Task.charged))
-    spent = select(Task.provider, *sums).group_by(col(Task.provider))
     return Counts(
         tasks=by_state(session),
         settle_seconds=sorted(max(end - start, 0) / 1000 for start, end in session.exec(settled) if end is not None),
         settled_by={str(row[0]): row[1] for row in session.exec(by_whom)},
-        credits={row[0]: Credits(*row[1:]) for row in session.execute(spent)},
+        credits=_credits(session),
     )
+
+
+_AMOUNTS = {"estimated": TASK.c.estimated, "reserved": TASK.c.reserved, "charged": TASK.c.charged, "spent": COST}
+_SUMS = (part for name, amount in _AMOUNTS.items() for part in sums(case((COUNTS, amount)), name))
+_CREDITS = select_columns(TASK.c.provider, *_SUMS).group_by(TASK.c.provider)
+
+
+def _credits(session: Session) -> dict[str, Credits]:
+    return {
+        str(row["provider"]): Credits(
+            **{name: to_credits(summed(row[f"{name}_whole"], row[f"{name}_rest"])) for name in _AMOUNTS}
+        )
+        for row in session.execute(_CREDITS).mappings()
+    }

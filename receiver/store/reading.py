@@ -171,9 +171,15 @@ def listing(session: Session, wanted: Filter) -> list[Task]:
 def _labelled(session: Session, key: str, value: str) -> ColumnElement[bool]:
     """Match a metadata entry by its value's text."""
     if session.get_bind().dialect.name == "sqlite":
-        entries = func.json_each(col(Task.meta)).table_valued("key", "value", "type")
-        words = entries.c.type.in_(("true", "false"))  # whose value is 1 or 0
-        text: ColumnElement[str] = case((words, entries.c.type), else_=cast(entries.c.value, Text))
+        entries = func.json_each(col(Task.meta)).table_valued("key", "value", "type", "fullkey")
+        plain = cast(entries.c.value, Text)
+        # As it was written: its value has 64 bits. SQLite before 3.45 finds no number under a key with a quote so.
+        number = func.coalesce(col(Task.meta).op("->", return_type=Text())(entries.c.fullkey), plain)
+        text: ColumnElement[str] = case(
+            (entries.c.type.in_(("true", "false")), entries.c.type),  # whose value is 1 or 0
+            (entries.c.type.in_(("integer", "real")), number),
+            else_=plain,
+        )
     else:
         entries = func.json_each_text(cast(col(Task.meta), JSON)).table_valued("key", "value")
         text = cast(entries.c.value, Text)

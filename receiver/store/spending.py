@@ -1,42 +1,68 @@
-"""What an account's limits are checked against: tasks that run, credits of a day, recent departures."""
+"""What an account's limits are checked against, and what is told of its spending: the same rows, read the same way.
+
+A task counts while `may_have_cost` is set, and nothing else decides that. Amounts are whole millionths of a credit.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, func, literal_column, not_, or_, select, text
+from sqlalchemy import BindParameter, ColumnElement, Integer, Label, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import text as statement
 from sqlmodel import Session, SQLModel
 
-from receiver.states import State, Via
+from receiver.amounts import MILLIONTHS, to_credits
+from receiver.states import State
 from receiver.store.journal import ATTEMPT
+from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
+DAY = 86_400_000
 
-AT_THE_PROVIDER = (State.SUBMITTING, State.UNCONFIRMED, State.SUBMITTED, State.RUNNING)
-"""States in which a task may be using one of the provider's places."""
+WORKING = (State.SUBMITTING, State.SUBMITTED, State.RUNNING)
+"""States in which a task uses one of the provider's places; an unconfirmed one may, for a while."""
 
 _ACCOUNT: BindParameter[str] = bindparam("account")
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtext(:account))")
-_RUNNING = select(func.count().label("number")).where(
-    TASK.c.provider == _ACCOUNT, or_(*(TASK.c.state == state.value for state in AT_THE_PROVIDER))
-)
-DAY = 86_400_000
-COST = func.coalesce(TASK.c.charged, TASK.c.reserved, TASK.c.estimated, 0.0)
-"""What a task cost, as far as it is known: charged, else reserved, else estimated."""
-_REFUSED = and_(TASK.c.state == State.FAILED.value, TASK.c.settled_by == Via.SUBMISSION.value)
-_BOUGHT = and_(
+_LOCK = statement("SELECT pg_advisory_xact_lock(hashtext(:account))")
+# What is dated later was sent while the clock was wrong, and may be dated so for longer than anybody can wait.
+_RECENT = TASK.c.submitted_at.between(bindparam("since"), bindparam("until"))
+_NUMBER = func.count().label("number")
+_WORKING = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, or_(*(TASK.c.state == state.value for state in WORKING)))
+_UNCONFIRMED = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, TASK.c.state == State.UNCONFIRMED.value, _RECENT)
+_KNOWN = func.coalesce(TASK.c.charged, TASK.c.reserved, TASK.c.estimated, 0)
+COST = case((_KNOWN < 0, 0), else_=_KNOWN)
+"""What a task cost, as far as it is known: charged, else reserved, else estimated; no task gives anything back."""
+COUNTS = TASK.c.may_have_cost
+_DAY_OF = (TASK.c.submitted_at - TASK.c.submitted_at % literal_column(str(DAY))).label("day")
+
+
+def day_of(now: int) -> int:
+    """Return the beginning of the day (UTC) of a time in Unix milliseconds."""
+    return now - now % DAY
+
+
+def sums(amount: ColumnElement[Any], name: str) -> tuple[Label[Any], Label[Any]]:
+    """Return the sum of amounts as two columns, whole credits and millionths: together they could pass 64 bits."""
+    parts = literal_column(str(MILLIONTHS), Integer)
+    return func.sum(amount // parts).label(f"{name}_whole"), func.sum(amount % parts).label(f"{name}_rest")
+
+
+def summed(whole: Any, rest: Any) -> int:
+    """Return the sum of amounts from its two columns."""
+    return int(whole or 0) * MILLIONTHS + int(rest or 0)
+
+
+_SPENT = select(*sums(COST, "cost")).where(
+    TASK.c.provider == _ACCOUNT,
+    COUNTS,
     TASK.c.submitted_at >= bindparam("since"),
-    TASK.c.state != State.QUEUED.value,
-    not_(func.coalesce(_REFUSED, False)),
+    TASK.c.submitted_at < bindparam("until"),
 )
-_SPENT = select(func.sum(COST).label("credits")).where(
-    TASK.c.provider == _ACCOUNT, _BOUGHT, TASK.c.submitted_at < bindparam("until")
-)
-_DAY = (TASK.c.submitted_at - TASK.c.submitted_at % literal_column(str(DAY))).label("day")
 _PER_DAY = (
-    select(TASK.c.provider, _DAY, func.sum(COST), func.count())
-    .where(_BOUGHT)
-    .group_by(TASK.c.provider, _DAY)
-    .order_by(TASK.c.provider, _DAY.desc())
+    select(TASK.c.provider, _DAY_OF, *sums(COST, "cost"), func.count())
+    .where(COUNTS, TASK.c.submitted_at >= bindparam("since"))
+    .group_by(TASK.c.provider, _DAY_OF)
+    .order_by(TASK.c.provider, _DAY_OF.desc())
 )
 _DEPARTED = (
     select(ATTEMPT.c.departed_at)
@@ -58,35 +84,50 @@ def lock(tx: Transaction, account: str) -> None:
         tx.run(_LOCK, account=account)
 
 
-def running(tx: Transaction, account: str) -> int:
-    """Count the tasks that may be at work at the provider."""
-    row = tx.one(_RUNNING, account=account)
-    return int(row["number"]) if row else 0
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How many tasks may be using the provider's places: all of them, and those of which that is not known."""
+
+    number: int
+    unconfirmed: int
 
 
-def spent_on(tx: Transaction, account: str, day: int) -> float:
-    """Sum the credits of the tasks that were sent on a day, named by its beginning; refused ones cost nothing.
+def running(tx: Transaction, account: str, since: int, now: int) -> Running:
+    """Count the tasks that may be at work at the provider: an unconfirmed one only if it was sent since a time."""
+    working = tx.one(_WORKING, account=account)
+    unconfirmed = tx.one(_UNCONFIRMED, account=account, since=since, until=now + AHEAD)
+    numbers = [int(row["number"]) if row else 0 for row in (working, unconfirmed)]
+    return Running(sum(numbers), numbers[1])
+
+
+def spent_on(tx: Transaction, account: str, day: int) -> int:
+    """Return what the tasks that were sent on a day cost, in millionths; the day is named by its beginning.
 
     What is dated later was sent while the clock was wrong, and may be so for longer than anybody can wait.
     """
     row = tx.one(_SPENT, account=account, since=day, until=day + DAY)
-    return float(row["credits"] or 0.0) if row else 0.0
+    return summed(row["cost_whole"], row["cost_rest"]) if row else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one account cost on one day (UTC, its beginning in Unix milliseconds), in its own credits."""
+    """What one account cost on one day (UTC, its beginning in Unix milliseconds), in millionths of its own credits."""
 
     account: str
     day: int
-    credits: float
+    millionths: int
     tasks: int
+
+    @property
+    def credits(self) -> float | int:
+        """The amount as it is shown."""
+        return to_credits(self.millionths)
 
 
 def per_day(session: Session, since: int) -> list[Spent]:
     """List what each account cost on each day since a time, the latest first."""
     rows = session.execute(_PER_DAY, {"since": since})
-    return [Spent(str(row[0]), int(row[1]), float(row[2]), int(row[3])) for row in rows]
+    return [Spent(str(account), int(day), summed(*cost), int(number)) for account, day, *cost, number in rows]
 
 
 def departure_before(tx: Transaction, account: str, since: int, now: int, number: int) -> int | None:

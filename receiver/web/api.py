@@ -160,10 +160,14 @@ async def stats(request: Request) -> Response:
     """GET /api/stats."""
     await access.require_api(request)
     queries.no_query(request)
-    services = _services(request)
-    since = services.clock() - SPEND_DAYS * spending.DAY
+    return answer(await read_stats(_services(request)))
+
+
+async def read_stats(services: Services) -> Document:
+    """Return what is counted over all tasks, and what each account cost on each of the last days."""
+    since = spending.day_of(services.clock()) - SPEND_DAYS * spending.DAY
     told, spent = await services.store.read(lambda session: (counts(session), spending.per_day(session, since)))
-    return answer(stats_document(told) | {"spend": spend_document(spent)})
+    return stats_document(told) | {"spend": spend_document(spent)}
 
 
 async def show(services: Services, task_id: str) -> Document:
@@ -213,7 +217,12 @@ def stats_document(told: Counts) -> Document:
         "settled_by": told.settled_by,
         "callback_share": told.settled_by.get("callback", 0) / settled if settled else None,
         "credits": {
-            provider: {"estimated": sums.estimated, "reserved": sums.reserved, "charged": sums.charged}
+            provider: {
+                "estimated": sums.estimated,
+                "reserved": sums.reserved,
+                "charged": sums.charged,
+                "spent": sums.spent,
+            }
             for provider, sums in told.credits.items()
         },
     }

@@ -1,6 +1,6 @@
 """For machines that watch: liveness, readiness, metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from receiver.errors import StoreUnavailable
 from receiver.services import Services
 from receiver.states import State
-from receiver.store import heartbeats
+from receiver.store import heartbeats, spending
 from receiver.store.counts import Counts, counts
 from receiver.web import access
 from receiver.web.api import answer
@@ -46,16 +46,20 @@ async def metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     registry = CollectorRegistry()
     polled = heartbeats.POLLER
-    told, seen = await services.store.read(lambda session: (counts(session), heartbeats.last(session, polled)))
-    registry.register(_Collector(told, seen))
+    day = spending.day_of(services.clock())
+    told, spent, seen = await services.store.read(
+        lambda session: (counts(session), spending.per_day(session, day), heartbeats.last(session, polled))
+    )
+    registry.register(_Collector(told, {each.account: each.credits for each in spent if each.day == day}, seen))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
 class _Collector:
     """Hands the counts of one moment to prometheus-client."""
 
-    def __init__(self, told: Counts, polled: int | None) -> None:
+    def __init__(self, told: Counts, today: Mapping[str, float], polled: int | None) -> None:
         self._told = told
+        self._today = today
         self._polled = polled
 
     def collect(self) -> Iterator[Metric]:
@@ -79,6 +83,19 @@ class _Collector:
         for provider, sums in self._told.credits.items():
             spent.add_metric([provider], sums.charged)
         yield spent
+        cost = GaugeMetricFamily(
+            "receiver_credits_spent", "Credits charged, else reserved, else estimated.", labels=["provider"]
+        )
+        for provider, sums in self._told.credits.items():
+            cost.add_metric([provider], sums.spent)
+        yield cost
+        today = GaugeMetricFamily(
+            "receiver_credits_spent_today", "The same for orders sent today (UTC), which the limit counts.",
+            labels=["provider"],
+        )  # fmt: skip
+        for provider in self._told.credits:
+            today.add_metric([provider], self._today.get(provider, 0))
+        yield today
         polled = GaugeMetricFamily(
             "receiver_poller_seen_timestamp_seconds", "When a poller, or a single sweep, was last at work."
         )

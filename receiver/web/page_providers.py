@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from receiver.catalog import Model
 from receiver.documents import moment
+from receiver.limits import UNCONFIRMED_COUNTS
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import Balance, Provider
 from receiver.schedule import Schedule
 from receiver.services import Services
 from receiver.settings import ProviderConfig, Settings
-from receiver.web.page_time import SECOND, span
+from receiver.web.page_time import MINUTE, SECOND, span
 from receiver.web.page_words import credits_
 
 SPEND_DAYS = 14
@@ -87,7 +88,8 @@ def _facts(settings: Settings, provider: Provider, config: ProviderConfig) -> li
     if provider.outputs_live is not None:
         facts.append(f"Its result links are documented to work for {_span(provider.outputs_live)}.")
     if config.max_running is not None:
-        facts.append(f"At most {config.max_running} tasks run at once.")
+        minutes = UNCONFIRMED_COUNTS // MINUTE
+        facts.append(f"At most {config.max_running} tasks run at once; an unconfirmed one counts for {minutes} min.")
     if config.max_credits_per_day is not None:
         facts.append(f"At most {credits_(config.max_credits_per_day)} credits are spent a day.")
     return facts

@@ -6,6 +6,7 @@ The templates and `page_history` show them. A sentence here promises nothing tha
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from receiver.amounts import to_credits
 from receiver.messages import Outcome
 from receiver.states import SETTLED, State, Via
 from receiver.tables import Task
@@ -162,14 +163,14 @@ def why(task: Task, now: int) -> str:
 
 def cost(task: Task) -> tuple[str, str] | None:
     """Return the credits of a task as far as they are known, and how well that is known."""
-    if task.state is State.CANCELLED:
-        return "0", "never sent"
+    if not task.may_have_cost and task.state in SETTLED:
+        return "0", "not bought" if task.attempts else "bought elsewhere" if task.remote_id else "never sent"
     for name in ("charged", "reserved", "estimated"):
         if (value := getattr(task, name)) is not None:
-            return credits_(value), name
+            return credits_(to_credits(value)), name
     return None
 
 
 def credits_(value: float) -> str:
     """Write an amount of credits."""
-    return f"{value:,.4f}".rstrip("0").rstrip(".")
+    return f"{value:,.6f}".rstrip("0").rstrip(".")

@@ -168,7 +168,7 @@ async def ask_balance(request: Request) -> Response:
 async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:
     """GET /providers: what is configured, and what to set for the rest."""
     services = services_of(request)
-    since = services.clock() - page_providers.SPEND_DAYS * spending.DAY
+    since = spending.day_of(services.clock()) - page_providers.SPEND_DAYS * spending.DAY
     return render(
         request,
         "providers.html",

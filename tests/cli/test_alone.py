@@ -123,3 +123,21 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
     assert len(rows) == 1
     assert rows[0].isprintable()
     assert "[red]x[/red]" in rows[0], "no markup is read in it"
+
+
+def test_an_order_dearer_than_a_days_limit_is_refused_with_both_figures(empty: Home) -> None:
+    empty.settings |= {
+        "REVID_API_KEY": "a-key-of-revid",
+        "REVID_BASE_URL": "http://127.0.0.1:9",
+        "REVID_MAX_CREDITS_PER_DAY": "55.5",
+    }
+    assert empty.run("migrate").code == 0
+    order = ["submit", "revid", "sora-2-text-to-video", "-p", "a boat"]
+    dear, cheap = empty.run_all([[*order, "--set", "n_frames=15"], order])
+    assert (dear.code, dear.out) == (2, "")
+    assert "model: this order costs about 60 credits, and REVID_MAX_CREDITS_PER_DAY allows 55.5 a day" in dear.err
+    assert cheap.code == 0
+    (task,) = empty.run("list", "--json").document["tasks"]
+    assert task["id"] == cheap.task_id
+    (table,) = empty.run("stats").out.splitlines()[1:]
+    assert table.split() == ["revid", "all", "1", "queued", "0", "spent"]

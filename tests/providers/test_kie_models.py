@@ -202,7 +202,7 @@ CREDITS: list[tuple[str, dict[str, Any], float | None]] = [
     ("bytedance/seedance-1.5-pro", {"duration": 8}, 28),
     ("bytedance/seedance-1.5-pro", {"duration": 8, "generate_audio": True}, 56),
     ("bytedance/seedance-1.5-pro", {"duration": 4.5, "resolution": "1080p"}, 33.75),
-    ("bytedance/seedance-1.5-pro", {}, None),
+    ("bytedance/seedance-1.5-pro", {}, 42),  # its longest, 12 s
     ("bytedance/v1-pro-text-to-video", {}, None),
     ("kling-3.0/video", {}, 90),  # pro is 1080p, at $0.09
     ("kling-3.0/video", {"mode": "std", "duration": "3"}, 42),
@@ -212,7 +212,8 @@ CREDITS: list[tuple[str, dict[str, Any], float | None]] = [
     ("kling/v3-turbo-image-to-video", {"resolution": "1080p", "duration": "10"}, 225),
     ("kling-2.6/text-to-video", {"duration": "5", "sound": False}, 55),
     ("kling-2.6/image-to-video", {"duration": "10", "sound": True}, 220),
-    ("kling-2.6/text-to-video", {"duration": "5"}, None),
+    ("kling-2.6/text-to-video", {"duration": "5"}, 110),  # with sound, which doubles it
+    ("kling-2.6/text-to-video", {"sound": False}, 110),
     ("kling/v2-5-turbo-text-to-video-pro", {}, None),
     ("wan/2-7-text-to-video", {}, 120),
     ("wan/2-7-image-to-video", {"resolution": "720p", "duration": 2}, 32),
@@ -224,10 +225,13 @@ CREDITS: list[tuple[str, dict[str, Any], float | None]] = [
     ("hailuo/2-3-image-to-video-standard", {"resolution": "1080P"}, 50),
     ("grok-imagine/text-to-video", {"resolution": "480p", "duration": 6}, 9.6),
     ("grok-imagine/text-to-video", {"resolution": "720p", "duration": "10"}, 30),
-    ("grok-imagine/text-to-video", {"resolution": "720p"}, None),
+    ("grok-imagine/text-to-video", {"resolution": "720p"}, 90),
+    ("grok-imagine/text-to-video", {}, 90),
+    ("grok-imagine/text-to-video", {"resolution": "720p", "duration": 1e12}, 1e12),
     ("happyhorse-1-1/text-to-video", {}, 145),
     ("happyhorse-1-1/reference-to-video", {"resolution": "720p", "duration": 4}, 90),
     ("gemini-omni-video", {"duration": "8"}, 150),
+    ("gemini-omni-video", {}, 180),
     ("gemini-omni-video", {"duration": "8", "resolution": "4k"}, 270),
     ("gemini-omni-video", {"duration": "8", "video_list": [{"url": "u"}]}, None),
     ("veo3_lite", {}, 30),

@@ -128,11 +128,13 @@ PRICES = [
     ("revid", "sora-2-pro-text-to-video", {"size": "high", "n_frames": "15"}, 790),
     ("revid", "sora-2-pro-image-to-video", {"size": "standard"}, 200),
     ("revid", "sora-2-pro-image-to-video", {"size": "high", "n_frames": "15"}, 790),
-    ("revid", "sora-2-pro-text-to-video", {}, None),
+    ("revid", "sora-2-pro-text-to-video", {}, 500),  # no default for its size: the dearer one
+    ("revid", "sora-2-pro-text-to-video", {"n_frames": "15"}, 790),
+    ("revid", "sora-2-pro-text-to-video", {"size": "huge"}, None),
     ("revid", "sora-watermark-remover", {"video_url": "u"}, 20),
     ("revid", "sora-2-pro-storyboard", {"n_frames": "10"}, 250),
     ("revid", "sora-2-pro-storyboard", {"n_frames": "15"}, 350),
-    ("revid", "sora-2-pro-storyboard", {}, None),
+    ("revid", "sora-2-pro-storyboard", {}, 350),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from receiver.store.engine import migration_engine
 
 from .rig import NOW, look, outside, url_of
 
+AMOUNTS = frozenset({"estimated", "reserved", "charged"})
 FIRST_TABLES = ("task", "history", "output", "attempt", "delivery", "status_check")
 """The tables of the first release, each after those that it refers to."""
 
 
 @contextmanager
 def steps(file: Path) -> Iterator[Config]:
-    """Alembic on a database as `schema.migrate` runs it, to stop at any step."""
-    engine = migration_engine(url_of(file))
+    """Alembic on a database file as `schema.migrate` runs it, to stop at any step."""
+    with steps_at(url_of(file)) as config:
+        yield config
+
+
+@contextmanager
+def steps_at(url: str) -> Iterator[Config]:
+    """Alembic on any database as `schema.migrate` runs it."""
+    engine = migration_engine(url)
     config = Config()
     config.set_main_option("script_location", str(schema.SCRIPTS).replace("%", "%%"))
     with engine.connect() as connection, connection.begin():
@@ -74,6 +83,19 @@ def rows_of(file: Path, shape: dict[str, list[str]]) -> dict[str, list[tuple[Any
         for table, names in shape.items()
     }
     return {table: look(file, query) for table, query in queries.items()}
+
+
+def as_of_today(
+    shape: dict[str, list[str]], rows: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of an earlier release as they must be after the upgrade: amounts are whole millionths."""
+    amounts = [place for place, name in enumerate(shape["task"]) if name in AMOUNTS]
+
+    def upgraded(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        exact = {place: round(Decimal(row[place]) * 1_000_000) for place in amounts if isinstance(row[place], float)}
+        return tuple(exact.get(place, value) for place, value in enumerate(row))
+
+    return rows | {"task": list(map(upgraded, rows["task"]))}
 
 
 def columns_of(file: Path) -> dict[str, list[str]]:

@@ -10,18 +10,25 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from alembic import command
+from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, text
 from sqlmodel import Session
 
 from receiver.addresses import check_database_url
 from receiver.errors import ConfigError, StoreUnavailable
+from receiver.limits import reason_to_wait
+from receiver.providers.revid import RevidConfig
 from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
 from receiver.store.door import PATIENCE
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
 from tests.system import postgres
 
+from .cost import assert_sums_are_exact
 from .ended import assert_ends_and_forgets
+from .labels import NUMBERS, assert_found_by_its_text
+from .releases import steps_at
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
 
 pytestmark = [
@@ -217,3 +224,54 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
 
 async def test_an_ended_session_is_remembered_until_it_would_be_over_anyway(store: Store) -> None:
     await assert_ends_and_forgets(store)
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+async def test_a_number_is_found_by_its_text_as_on_sqlite(store: Store, number: float) -> None:
+    await assert_found_by_its_text(store, number)
+
+
+async def test_two_processes_never_find_room_for_both_in_one_place(store: Store, server: str, other: Engine) -> None:
+    """The second one waits for the first one's commit before it counts."""
+    config, beside = RevidConfig(api_key=SecretStr("k"), max_running=1), Store(server)
+    checked = [threading.Event(), threading.Event()]
+    waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+    def blocked() -> bool:
+        with other.connect() as connection:
+            return bool(connection.scalar(waits))
+
+    def begin(tx: Transaction, number: int) -> bool:
+        row = task_row(f"tsk_{number}", state="submitted", submitted_at=NOW, held_by=None)
+        has_room = reason_to_wait(tx, row, config, None, NOW) is None
+        checked[number].set()
+        if has_room:
+            while not (checked[1 - number].wait(0.01) or blocked()):
+                pass
+            tasks.insert_task(tx, row)
+        return has_room
+
+    found = await asyncio.gather(*(one.write(lambda tx, n=n: begin(tx, n)) for n, one in enumerate((store, beside))))  # type: ignore[misc]
+    await beside.close()
+    assert sorted(found) == [False, True]
+
+
+async def test_sums_of_credits_are_exact_there_too(store: Store) -> None:
+    await assert_sums_are_exact(store)
+
+
+def test_amounts_of_an_earlier_release_become_exact(server: str, other: Engine) -> None:
+    with other.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    with steps_at(server) as config:
+        command.upgrade(config, "0007")
+    row = task_row("tsk_1", estimated=0.1, reserved=999_999_999.123456)
+    names = ", ".join(row)
+    places = ", ".join(f":{name}" for name in row)
+    with other.connect() as connection:
+        connection.execute(text(f"INSERT INTO task ({names}) VALUES ({places})"), row)  # noqa: S608 - our own names
+    assert schema.migrate(server) == ("0007", HEAD)
+    with other.connect() as connection:
+        found = connection.execute(text("SELECT estimated, reserved, charged FROM task")).one()
+    assert tuple(found) == (100_000, 999_999_999_123_456, None)

@@ -13,6 +13,7 @@ from receiver.states import State
 from receiver.store import Store, reading, tasks
 from receiver.store.reading import Filter
 
+from .labels import NUMBERS, assert_found_by_its_text
 from .rig import NOW, add_tasks, look, outside, task_row
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,11 @@ async def test_a_label_is_matched_by_its_exact_key_and_its_values_text(
 ) -> None:
     await add(store, {task_id: {"metadata": metadata} for task_id, metadata in METADATA.items()})
     assert await found(store, metadata={key: value}) == expected
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+async def test_a_number_is_found_by_its_text(store: Store, number: float) -> None:
+    await assert_found_by_its_text(store, number)
 
 
 async def test_two_labels_must_both_match(store: Store) -> None:

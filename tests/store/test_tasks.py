@@ -9,6 +9,7 @@ from receiver.store import Store, reading, spending, tasks
 from receiver.store.reading import AHEAD
 from receiver.store.tasks import SKEW, Claim
 
+from .cost import assert_sums_are_exact
 from .rig import NOW, add_tasks, look, outside, task_row, url_of
 
 pytestmark = pytest.mark.anyio
@@ -137,8 +138,8 @@ async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -
     """Nor do the credits that they cost: the clock was ahead, and may have been so by years."""
     await store.write(
         add_tasks(
-            task_row("tsk_1", state="submitted", submitted_at=NOW - 1000, charged=5.0),
-            task_row("tsk_2", state="submitted", submitted_at=NOW + 3 * spending.DAY, charged=7.0),
+            task_row("tsk_1", state="submitted", submitted_at=NOW - 1000, charged=5, may_have_cost=True),
+            task_row("tsk_2", state="submitted", submitted_at=NOW + 3 * spending.DAY, charged=7, may_have_cost=True),
         )
     )
     today = NOW - NOW % spending.DAY
@@ -163,3 +164,7 @@ async def test_a_rate_counts_what_left_up_to_now(store: Store, file: Path) -> No
         return await store.write(lambda tx: spending.departure_before(tx, "revid", NOW - 5000, NOW, number))
 
     assert [await before(number) for number in (1, 2, 3)] == [NOW, NOW - 3000, None]
+
+
+async def test_sums_of_credits_are_exact(store: Store) -> None:
+    await assert_sums_are_exact(store)

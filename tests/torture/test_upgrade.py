@@ -16,7 +16,7 @@ from alembic import command
 from receiver.migrations import REVISIONS
 from receiver.store import schema
 from receiver.store.schema import HEAD
-from tests.store.releases import columns_of, fill, rows_of, steps
+from tests.store.releases import as_of_today, columns_of, fill, rows_of, steps
 from tests.store.rig import look, url_of
 from tests.torture.harness import Torture
 
@@ -42,7 +42,7 @@ class Release:
             command.upgrade(config, revision)
         fill(file, number)
         shape = columns_of(file)
-        return cls(revision, file, shape, rows_of(file, shape))
+        return cls(revision, file, shape, as_of_today(shape, rows_of(file, shape)))
 
     def assert_upgraded(self, file: Path) -> None:
         """Every row is as it was, in today's schema, and another run changes not a byte."""

@@ -33,7 +33,7 @@ def a_second(dollars: Prices, *names: str) -> Price:
 
 def without(name: str, price: Price) -> Price:
     """Know a price only where this parameter is not given: with it the list has another one."""
-    return lambda given: None if given.get(name) else price(given)
+    return lambda given, known: None if given.get(name) else price(given, known)
 
 
 def _credits(dollars: Prices) -> dict[tuple[Any, ...], float]:
