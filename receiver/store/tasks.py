@@ -25,6 +25,7 @@ _INSERT_OUTPUT = insert(OUTPUT)
 _CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).where(TASK.c.id == _ID).with_for_update()
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
+_ORDERED_WITH = select(TASK.c.input).where(TASK.c.id == _ID)
 _URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
 _CHANGE = update(TASK).where(TASK.c.id == _ID, TASK.c.state == bindparam("was"))
 
@@ -111,6 +112,12 @@ def by_remote(tx: Transaction, provider: str, remote_id: str) -> str | None:
 def output_urls(tx: Transaction, task_id: str) -> list[str]:
     """List the URLs of a task's files."""
     return [str(row["url"]) for row in tx.all(_URLS, task_id=task_id)]
+
+
+def ordered_with(tx: Transaction, task_id: str) -> str:
+    """Return a task's input as JSON."""
+    row = tx.one(_ORDERED_WITH, task_id=task_id)
+    return str(row["input"]) if row else ""
 
 
 def change(tx: Transaction, task_id: str, was: str, values: dict[str, Any]) -> bool:
