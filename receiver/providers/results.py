@@ -121,6 +121,8 @@ class _Search:
         if isinstance(value, dict):
             self._take_result(value, way)
             for name, inner in value.items():
+                if self.values < 0:
+                    return
                 further = way.into(name)
                 if not further.place.beside or name in _REASONS:
                     self.visit(inner, further)
@@ -128,6 +130,8 @@ class _Search:
             self._take_result(value, way)
             items = way.item(value)
             for inner in value:
+                if self.values < 0:
+                    return
                 self.visit(inner, items)
         elif isinstance(value, str) and value:
             self._visit_text(value, way)

@@ -15,6 +15,7 @@ from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
+DELIVERY = SQLModel.metadata.tables["delivery"]
 OUTPUT = SQLModel.metadata.tables["output"]
 
 _HEAVY = {"input", "metadata", "prompt", "idempotency_key", "order_digest", "result"}
@@ -26,6 +27,7 @@ _CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).w
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
 _ORDERED_WITH = select(TASK.c.input).where(TASK.c.id == _ID)
+_OF_DELIVERY = select(DELIVERY.c.task_id).where(DELIVERY.c.id == bindparam("delivery_id"))
 _URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
 _CHANGE = update(TASK).where(TASK.c.id == _ID, TASK.c.state == bindparam("was"))
 
@@ -112,6 +114,12 @@ def by_remote(tx: Transaction, provider: str, remote_id: str) -> str | None:
 def output_urls(tx: Transaction, task_id: str) -> list[str]:
     """List the URLs of a task's files."""
     return [str(row["url"]) for row in tx.all(_URLS, task_id=task_id)]
+
+
+def of_delivery(tx: Transaction, delivery_id: int) -> str | None:
+    """Name the task of a delivery, if it has one."""
+    row = tx.one(_OF_DELIVERY, delivery_id=delivery_id)
+    return row["task_id"] if row else None
 
 
 def ordered_with(tx: Transaction, task_id: str) -> str:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from receiver.messages import Callback, Event, Output
 from receiver.providers import FAMILIES
-from receiver.providers import results as search_module
 from receiver.providers.file_urls import MAX_OUTPUTS, address, files_at
-from receiver.providers.results import MAX_RESULT, MAX_VALUES, search, without_inputs
+from receiver.providers.results import MAX_DEPTH, MAX_RESULT, _Search, _Way, search, without_inputs
 from receiver.states import State
 from tests.providers import hostile
 from tests.providers.recordings import account, answered, asking
@@ -272,25 +271,23 @@ def test_nothing_within_an_input_or_a_callback_is_ever_a_result(
     assert search(value, BASE).outputs == ()
 
 
-def test_a_search_is_bounded_however_much_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    visits = 0
-    visit = search_module._Search.visit
+def deep(levels: int) -> Any:
+    body: Any = {"video_url": A}
+    for _ in range(levels):
+        body = {"data": body}
+    return body
 
-    def counted(self: Any, value: Any, way: Any) -> None:
-        nonlocal visits
-        visits += 1
-        visit(self, value, way)
 
-    monkeypatch.setattr(search_module._Search, "visit", counted)
-    deep: Any = A
-    for _ in range(90):
-        deep = {"data": deep}
-    wide = {"data": [{"a": n, "b": [n]} for n in range(20_000)]}
-    texts = {"data": [json.dumps({"data": json.dumps({"x": n})}) for n in range(5000)]}
-    for body in (deep, wide, texts):
-        visits = 0
-        assert search(body, BASE).outputs == ()
-        assert visits <= 2 * MAX_VALUES + 20_000
+def test_a_search_is_bounded_however_much_there_is() -> None:
+    assert search(deep(10), BASE).outputs == (Output(A, "video"),)
+    assert search(deep(90), BASE).outputs == ()
+    wide = {"data": [{"a": n, "b": [n]} for n in range(20_000)], "video_url": A}
+    texts = {"data": [json.dumps({"data": json.dumps({"x": n})}) for n in range(5000)], "video_url": A}
+    for body in (wide, texts):
+        looking = _Search(BASE)
+        looking.visit(body, _Way())
+        assert looking.values >= -MAX_DEPTH, "it went on behind its bound"
+        assert looking.files == []
 
 
 @pytest.mark.parametrize(
