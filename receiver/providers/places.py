@@ -64,17 +64,24 @@ class Place:
     wraps: bool
 
 
-@lru_cache(maxsize=4096)
+_LONG = Place(None, beside=True, address=False, named=False, talk=True, wraps=True)
+
+
 def place_of(name: str) -> Place:
     """Read a field's name, however it is written: `resultVideoUrl`, `result_video_url`, `resultvideourl`."""
-    words = _words(name[:MAX_NAME])
+    return _read(name) if len(name) <= MAX_NAME else _LONG  # strangers name fields: no long name is remembered
+
+
+@lru_cache(maxsize=4096)
+def _read(name: str) -> Place:
+    words = _words(name)
     squashed = "".join(words)
     kind = _kind(squashed)
     address = _ADDRESS.search(squashed) is not None
     files = kind is not None or not _FILES.isdisjoint(words)
     return Place(
         kind,
-        beside=len(name) > MAX_NAME or _is_beside(words, squashed, says_file=address or files or len(words) == 1),
+        beside=_is_beside(words, squashed, says_file=address or files or len(words) == 1),
         address=address,
         named=address or files or not _RESULTS.isdisjoint(words),
         talk=squashed in _TALK,

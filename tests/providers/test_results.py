@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from receiver.messages import Callback, Event, Output
 from receiver.providers import FAMILIES
 from receiver.providers.file_urls import MAX_OUTPUTS, address, files_at
+from receiver.providers.places import MAX_NAME, _read
 from receiver.providers.results import MAX_DEPTH, MAX_RESULT, _Search, _Way, search, without_inputs
 from receiver.states import State
 from tests.providers import hostile
@@ -269,6 +270,14 @@ def test_nothing_within_an_input_or_a_callback_is_ever_a_result(
         value = {name: [value] if as_list else value}
         value = {"data": json.dumps(value)} if as_text else value
     assert search(value, BASE).outputs == ()
+
+
+def test_a_name_that_is_too_long_to_say_anything_is_neither_read_nor_remembered() -> None:
+    known = _read.cache_info().currsize
+    for number in range(10):
+        assert search({f"{'x' * MAX_NAME}{number}_video_url": A}, BASE).outputs == ()
+    assert _read.cache_info().currsize == known
+    assert search({f"{'x' * (MAX_NAME - 4)}_url": A}, BASE).outputs == (Output(A, "video"),)
 
 
 def deep(levels: int) -> Any:
