@@ -190,8 +190,14 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
             return None
         context = services.context(task.provider)
         before = _standing(tx, row, has_result=task.result is not None)
+        facts = {}
+        if heard.kind == "attempt" and event.state is State.FAILED:
+            if (purchase := journal.purchase(tx, task.id)) is None or purchase.id != heard.id:
+                return None  # another try may have bought it
+            journal.end_attempt(tx, heard.id, may_have_bought=False, outcome="refused")
+            facts["may_have_cost"] = False
         place = journal.note(tx, task.id, context.now, "note")
-        outcome = apply(tx, row, event, Source(via), context)
+        outcome = apply(tx, row, event, Source(via), context, **facts)
         what = "The answer to a submission" if heard.kind == "attempt" else "The answer to a check"
         words = f"{what}, of {moment(heard.at)}, was read again: {outcome}."
         journal.tell(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from receiver.rereading import Change, carry_out, preview
-from tests.behaviour.families import GATEWAY, REVID, Body
+from tests.behaviour.families import GATEWAY, REVID, RIVYA, Body
 from tests.behaviour.provider import Provider, says
 from tests.behaviour.service import Service, Stage
 
@@ -105,6 +105,20 @@ async def test_an_order_that_was_refused_in_words_not_known_then_is_failed(
     await do(service, [change])
     failed = await service.task(task["id"])
     assert (failed["state"], failed["error"]["code"]) == ("failed", "model_not_found")
+    assert service.database.rows("SELECT may_have_bought, outcome FROM attempt") == [(0, "refused")]
+    assert service.database.rows("SELECT may_have_cost FROM task") == [(0,)]
+
+
+async def test_a_refusal_of_a_repeat_does_not_undo_what_the_first_try_may_have_bought(
+    service: Service, provider: Provider
+) -> None:
+    provider.on_create(RIVYA, says({}, status=500), says({}, status=500))
+    task = await service.order(RIVYA.order())
+    await service.poll_when_due(task["id"])
+    await service.poll_after(3600)
+    assert (await service.until_state(task["id"], "unconfirmed"))["attempts"] == 2
+    mend(service, "attempt", "answer", {"error": {"code": "insufficient_credits", "message": "none"}})
+    assert await would_change(service) == []
 
 
 async def test_of_a_task_the_latest_end_counts_and_one_that_lacks_nothing_is_left_alone(
