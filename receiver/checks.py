@@ -149,6 +149,8 @@ class _Asked:
             write(tx, row, self.services.context(self.task.provider), {"leased_until": None})
 
     def _keep(self, tx: Transaction, row: Row, context: Context, history_id: int, outcome: str) -> None:
+        if self.event is not None and self.event.found_at is not None:
+            journal.tell(tx, history_id, {"found_at": self.event.found_at})
         journal.add_check(
             tx,
             history_id=history_id,

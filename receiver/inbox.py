@@ -192,6 +192,8 @@ class Delivered:
         # Its place in the history is before what it changes.
         history_id = journal.note(tx, task["id"], self.context.now, "delivery")
         outcome = self.change(tx, task, {"deliveries": task["deliveries"] + 1})
+        if self.said.event is not None and self.said.event.found_at is not None:
+            journal.tell(tx, history_id, {"found_at": self.said.event.found_at})
         self._add(tx, task_id=task["id"], history_id=history_id, outcome=outcome.value)
         return outcome
 

@@ -11,6 +11,7 @@ from receiver import confirmation
 from receiver.amounts import to_millionths
 from receiver.messages import Event, Outcome, Output, Source
 from receiver.moves import Context, Row, departed, move, notice, without_notice, write
+from receiver.providers.results import without_inputs
 from receiver.states import FINAL, SETTLED, State, Via, may_move
 from receiver.store import Transaction, journal, tasks
 from receiver.tables import as_json
@@ -30,6 +31,8 @@ def apply(tx: Transaction, task: Row, event: Event, source: Source, context: Con
     `task` is the row as `store.tasks.current` gave it in this transaction; it is kept up to date. `facts` are columns
     that are written whatever becomes of the state.
     """
+    if event.found_at is not None and event.outputs:
+        event = without_inputs(event, tasks.ordered_with(tx, task["id"]))
     return _News(tx, task, event, source, context, facts).apply()
 
 

@@ -63,7 +63,8 @@ class Event:
 
     `state` is one of submitted, running, succeeded, failed, or None where the message names a task but tells no
     state. `progress` is 0 to 1. Credits are in the provider's own unit. `ended_at` is the provider's own time of the
-    end in Unix milliseconds. Whatever the message does not tell is None or empty.
+    end in Unix milliseconds. `found_at` tells where in the message the result stood, where that was searched for.
+    Whatever the message does not tell is None or empty.
     """
 
     state: State | None
@@ -76,6 +77,7 @@ class Event:
     reserved: float | None = None
     charged: float | None = None
     ended_at: int | None = None
+    found_at: str | None = None
     notices: tuple[str, ...] = field(default=())
 
     @property

@@ -36,6 +36,14 @@ async def replay(services: Services, delivery_id: int) -> Replayed:
 
     Raises `NotFound`, `Invalid` where its provider is not configured, `Conflict` where a task took it meanwhile.
     """
+    replayed = await services.store.write(await replaying(services, delivery_id))
+    if replayed.outcome in ASK and replayed.task_id is not None:
+        await ask(services, replayed.task_id)
+    return replayed
+
+
+async def replaying(services: Services, delivery_id: int) -> Callable[[Transaction], Replayed]:
+    """Write the unit that reads a stored delivery again; raises what `replay` raises."""
     stored = await services.store.read(lambda session: reading.delivery(session, delivery_id))
     if stored is None:
         raise NotFound(f"There is no delivery {delivery_id}; `receiver show TASK_ID` and the task's page name them.")
@@ -50,10 +58,7 @@ async def replay(services: Services, delivery_id: int) -> Replayed:
         services.settings.confirm,
         services.context(provider.name),
     )
-    replayed = await services.store.write(_unit(delivered, stored))
-    if replayed.outcome in ASK and replayed.task_id is not None:
-        await ask(services, replayed.task_id)
-    return replayed
+    return _unit(delivered, stored)
 
 
 def _unit(delivered: Delivered, stored: Delivery) -> Callable[[Transaction], Replayed]:

@@ -7,21 +7,17 @@ Every provider file, the inbox and our own API read through here. Nothing in thi
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import islice
 from typing import Any, NoReturn
 
 from receiver.errors import Unreadable
-from receiver.messages import Output
 
 MAX_DEPTH = 100
 """Levels of nesting; real messages have under ten, and the interpreter's own limit is near 1,000."""
 MAX_VALUES = 50_000
 """Commas and opening brackets outside of texts; real messages have under a thousand, and each costs time and memory."""
-MAX_OUTPUTS = 100
-"""Files taken of one result; real ones have under twenty."""
 MAX_DIGITS = 400
 """Digits of one integer; the interpreter refuses above 4,300 and slows down long before."""
 MAX_URL = 8192
@@ -49,6 +45,21 @@ def read_json(data: bytes | str) -> Any:
 def read_object(data: bytes | str) -> dict[str, Any]:
     """Read one JSON object; raises `Unreadable` for anything else."""
     value = read_json(data)
+    if not isinstance(value, dict):
+        raise Unreadable("JSON, but not an object")
+    return value
+
+
+def read_message(data: bytes) -> dict[str, Any]:
+    """Read what a provider says: one object, in a list of its own or as a text within a text, too.
+
+    Raises `Unreadable` for anything else.
+    """
+    value = read_json(data)
+    if isinstance(value, str):
+        value = read_nested(value)
+    if isinstance(value, list):
+        value = next((item for item in value if isinstance(item, dict)), None)
     if not isinstance(value, dict):
         raise Unreadable("JSON, but not an object")
     return value
@@ -169,29 +180,11 @@ def credit(value: Any) -> float | None:
     return float(number) if number is not None and abs(number) <= MAX_CREDITS else None
 
 
-def outputs(urls: Iterable[Any]) -> tuple[Output, ...]:
-    """Take every distinct non-empty text as the URL of a produced file, in order, up to `MAX_OUTPUTS`."""
-    texts = (url.strip() for url in urls if isinstance(url, str))
-    usable = dict.fromkeys(text for text in texts if 0 < len(text) <= MAX_URL)
-    return tuple(Output(url, _kind(url)) for url in map(clean, islice(usable, MAX_OUTPUTS)))
-
-
 def strings(value: Any) -> list[Any]:
     """Take a list as it is, a lone text as a list of one, and anything else as empty."""
     if isinstance(value, list):
         return value
     return [value] if isinstance(value, str) else []
-
-
-_KINDS = {
-    **dict.fromkeys(("jpg", "jpeg", "png", "webp", "gif", "avif"), "image"),
-    **dict.fromkeys(("mp3", "wav", "m4a", "ogg", "flac"), "audio"),
-}
-
-
-def _kind(url: str) -> str:
-    path = url.split("?", 1)[0].split("#", 1)[0]
-    return _KINDS.get(path.rpartition(".")[2].lower(), "video")
 
 
 def _number(value: str) -> float | None:

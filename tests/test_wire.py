@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from receiver import wire
 from receiver.errors import Unreadable
-from receiver.messages import Output
 from tests.providers import hostile
 
 thorough = settings(max_examples=200, deadline=None)
@@ -122,6 +121,29 @@ def test_an_object_is_read_and_anything_else_is_unreadable() -> None:
     for data in (b"[]", b"null", b'"{}"', b"7"):
         with pytest.raises(Unreadable):
             wire.read_object(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param(b'{"a":1}', {"a": 1}, id="an object"),
+        pytest.param(json.dumps('{"a":1}').encode(), {"a": 1}, id="as a text within a text"),
+        pytest.param(json.dumps(json.dumps('{"a":1}')).encode(), {"a": 1}, id="twice"),
+        pytest.param(b'[{"a":1}]', {"a": 1}, id="in a list of its own"),
+        pytest.param(b'[null,{"a":1},{"a":2}]', {"a": 1}, id="the first of a list"),
+        pytest.param(b'"[{\\"a\\":1}]"', {"a": 1}, id="a list within a text"),
+    ],
+)
+def test_a_message_is_one_object_however_it_is_wrapped(data: bytes, expected: Any) -> None:
+    assert wire.read_message(data) == expected
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]", b"[1]", b"null", b"7", b'"a"', b'"{"', b'""', b"", b'"\\"\\\\\\"{}\\\\\\"\\""']
+)
+def test_a_message_without_an_object_is_unreadable(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        wire.read_message(data)
 
 
 # --- JSON inside JSON
@@ -342,25 +364,6 @@ def test_credits_are_finite_amounts(value: Any, expected: float | None) -> None:
     assert wire.credit(value) == expected
 
 
-@pytest.mark.parametrize(
-    ("urls", "expected"),
-    [
-        pytest.param(
-            ["https://a/1.mp4", "https://a/2.mp4"], [("https://a/1.mp4", "video"), ("https://a/2.mp4", "video")]
-        ),
-        pytest.param(["https://a/1.mp4", " https://a/1.mp4 "], [("https://a/1.mp4", "video")], id="none twice"),
-        pytest.param([None, "", " ", 7, True, [], {}, ["https://a/1.mp4"]], [], id="texts only"),
-        pytest.param(["https://a/1.PNG?x=.mp4#y"], [("https://a/1.PNG?x=.mp4#y", "image")], id="a picture"),
-        pytest.param(["https://a/1.mp3"], [("https://a/1.mp3", "audio")], id="a sound"),
-        pytest.param(["https://a/1"], [("https://a/1", "video")], id="no suffix"),
-        pytest.param(["https://a/\0\ud800"], [("https://a/\ufffd\ufffd", "video")], id="cleaned"),
-        pytest.param(["https://a/" + "x" * 8192], [], id="too long"),
-    ],
-)
-def test_every_distinct_text_is_an_output_in_order(urls: list[Any], expected: list[tuple[str, str]]) -> None:
-    assert wire.outputs(urls) == tuple(Output(url, kind) for url, kind in expected)
-
-
 @pytest.mark.parametrize(("value", "expected"), [(["a", 1], ["a", 1]), ("a", ["a"]), (None, []), (7, []), ({}, [])])
 def test_a_lone_text_counts_as_a_list_of_one(value: Any, expected: list[Any]) -> None:
     assert wire.strings(value) == expected
@@ -376,5 +379,4 @@ def test_anything_but_an_object_counts_as_an_empty_one(value: Any, expected: dic
 def test_no_reading_of_a_field_ever_raises(value: Any) -> None:
     for read in (wire.text, wire.identifier, wire.moment, wire.progress, wire.finite, wire.whole, wire.credit):
         read(value)
-    wire.outputs(wire.strings(value))
     wire.first(wire.mapping(value), "a")

@@ -8,12 +8,12 @@ import sys
 from typing import NoReturn
 
 from receiver import logs
-from receiver.cli import backup, care, deliveries, operating, tasks
+from receiver.cli import backup, care, deliveries, operating, replay, tasks
 from receiver.cli.frame import cli, say
 from receiver.cli.terminal import one_line
 from receiver.errors import ConfigError, Invalid, ReceiverError
 
-__all__ = ["backup", "care", "deliveries", "main", "operating", "tasks"]
+__all__ = ["backup", "care", "deliveries", "main", "operating", "replay", "tasks"]
 
 
 def main() -> NoReturn:

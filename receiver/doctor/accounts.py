@@ -4,6 +4,7 @@ It asks for the balance, where there is a call for that, else about a task that 
 """
 
 import asyncio
+import re
 import statistics
 from dataclasses import dataclass, field
 
@@ -13,13 +14,14 @@ from receiver import wire
 from receiver.doctor.findings import Finding, amount, ok, skipped, warning, wrong
 from receiver.errors import NotSent, ProviderError, Unreadable
 from receiver.messages import Remote
-from receiver.providers.answers import glimpse, problem_in
+from receiver.providers.answers import NO_CODE, glimpse, problem_in
 from receiver.providers.base import Balance, Flow, Provider
 from receiver.services import Services
 
 NO_TASK = "receiver-doctor-asks"
 """An id that no provider has given out."""
 KEY_CODES = frozenset({401, 403})
+_NO_PATH = re.compile(r"(not found|404|cannot (get|post)|method not allowed|no route|invalid url)\b", re.IGNORECASE)
 SKEWED, REFUSED = 60.0, 300.0
 """Seconds by which the clock may be wrong: beyond the latter, signed callbacks are refused."""
 
@@ -32,6 +34,8 @@ class Asked:
     answers: list[httpx.Response] = field(default_factory=list)
     error: ProviderError | Unreadable | None = None
     credits: float | None = None
+    decisive: httpx.Response | None = None
+    """The answer that tells of the key, where a later one need not."""
 
     @property
     def variables(self) -> str:
@@ -56,7 +60,10 @@ async def ask_all(services: Services) -> list[Asked]:
 
 
 async def _ask(services: Services, account: str, provider: Provider) -> Asked:
-    """Ask until an answer tells whether the key is taken: not every gateway knows the call for the balance."""
+    """Ask until an answer tells whether the key is taken: not every gateway knows the call for the balance.
+
+    The way that orders take is asked in any case: a wrong base URL may lead to the balance all the same.
+    """
     asked = Asked(account)
     model = next(iter(provider.models), "unknown")
     flows: list[Flow[object]] = [provider.balance()] if isinstance(provider, Balance) else []
@@ -67,8 +74,8 @@ async def _ask(services: Services, account: str, provider: Provider) -> Asked:
         except (ProviderError, Unreadable) as error:
             asked.error = error
         else:
-            asked.credits = told if isinstance(told, float | int) else None
-            break
+            if isinstance(told, float | int):
+                asked.credits, asked.decisive = told, asked.answers[-1]
         if not asked.answers or _status(asked.answers[-1]) in KEY_CODES:
             break
     return asked
@@ -87,6 +94,14 @@ def _body(answer: httpx.Response) -> dict[str, object]:
         return {}
 
 
+def _knows_no_such_path(answer: httpx.Response) -> bool:
+    """Tell an answer about a path that is not there from one about a task that is not there."""
+    if answer.status_code not in (404, 405):
+        return False
+    problem = problem_in(_body(answer))
+    return problem is not None and problem.code == NO_CODE and _NO_PATH.match(problem.message) is not None
+
+
 def judge(services: Services, asked: Asked) -> Finding:
     """Say what an account's answer tells of its key."""
     subject = f"key of {asked.account}"
@@ -94,7 +109,11 @@ def judge(services: Services, asked: Asked) -> Finding:
         what = "cannot be reached" if isinstance(asked.error, NotSent) else "gives no answer"
         words = f"not known, the provider {what}: {services.redactor.text(str(asked.error))}"
         return wrong(subject, words, f"let this machine reach it, or correct {asked.variables}_BASE_URL")
-    answer = asked.answers[-1]
+    last = asked.answers[-1]
+    if _knows_no_such_path(last):
+        words = f"{last.request.url.host} does not know the path that orders take, {last.request.url.path}"
+        return wrong(subject, words, f"correct {asked.variables}_BASE_URL")
+    answer = asked.decisive or last
     body = _body(answer)
     problem = problem_in(body)
     said = services.redactor.text(problem.message if problem else glimpse(answer))

@@ -6,6 +6,7 @@ own words are in its own file.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,11 +14,18 @@ import httpx
 from receiver import wire
 from receiver.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
 from receiver.messages import Event, Problem
-from receiver.states import State
+from receiver.providers.refusals import comes_from_upstream, too_often, turned_away
+from receiver.providers.remote_ids import find_task_id
 
 _CLIENT_FAULTS = frozenset({400, 401, 402, 403, 404, 405, 406, 409, 410, 413, 415, 422, 433, 451, 455, 505})
 """Codes inside an HTTP 2xx that say no: the client errors, quota (433), maintenance (455), disabled feature (505)."""
-_SUCCESS = frozenset({"200", "0", "success", "ok"})
+_SUCCESS = frozenset({"200", "0", "success", "ok", "succeed", "succeeded", "201", "202", "accepted"})
+_TAKEN = _SUCCESS | {"1", "22"}
+"""Also those of Midjourney proxies, of which other APIs make an error: taken, and taken into the queue."""
+NO_CODE = "error"
+"""Where an error tells none."""
+_SOFTWARE = re.compile(r"[a-z]+_api_error")
+"""Types of error that name the relay's software (`new_api_error`) and say nothing of the error."""
 _SAYS_NO = re.compile(
     r"paused|disabled|not[ _-]?found|required|not supported|not exist|insufficient|invalid|validation|denied",
     re.IGNORECASE,
@@ -27,32 +35,43 @@ _SAYS_NO = re.compile(
 def read_answer(response: httpx.Response) -> Mapping[str, Any]:
     """Read an answer to a submission as a JSON object.
 
-    An HTTP error raises what it means: 429 `Busy`, any other 4xx `Refused`, everything else `Unconfirmed`. So does
-    a success that cannot be read: `Unconfirmed`.
+    An HTTP error raises what it means: 429 `Busy`, any other 4xx `Refused`, everything else `Unconfirmed`, unless its
+    code or words say more. A success that cannot be read is `Unconfirmed`, too.
     """
     try:
-        body: Mapping[str, Any] = wire.read_object(response.content)
+        body: Mapping[str, Any] = wire.read_message(response.content)
     except Unreadable:
         body = {}
     if not response.is_success:
-        raise http_error(response, problem_in(body) or Problem(f"http_{response.status_code}", glimpse(response)))
+        raise _http_error(response, body)
     if not body:
         raise Unconfirmed("broken_answer", f"no usable answer: {glimpse(response)}", http_status=response.status_code)
     return body
 
 
-def http_error(response: httpx.Response, problem: Problem) -> ProviderError:
-    """Say what an HTTP status outside 2xx means for a request that may have bought something."""
-    status = response.status_code
+def _http_error(response: httpx.Response, body: Mapping[str, Any]) -> ProviderError:
+    """Say what an HTTP status outside 2xx means for a request that may have bought something.
+
+    An error of the API's own that says that the order came to no upstream outranks the status: a relay without a
+    channel answers 503, and an empty account 429, where waiting does not help.
+    """
+    status, told = response.status_code, problem_in(body)
+    code = told.code if told is not None and told.code != NO_CODE else f"http_{status}"
+    message = told.message if told is not None else glimpse(response)
+    busy = Busy(code, message, retry_after=retry_after(response), http_status=status)
+    if told is not None and response.is_client_error and too_often(told):
+        return busy
+    if told is not None and turned_away(told, _type_in(body)):
+        return Refused(code, message, http_status=status)
     if status == 429:
-        return Busy(problem.code, problem.message, retry_after=retry_after(response), http_status=status)
+        return busy
     if response.is_client_error:
-        return Refused(problem.code, problem.message, http_status=status)
+        return Refused(code, message, http_status=status)
     if response.is_redirect:
         words = "redirected, which is not followed; check the base URL"
         return Unconfirmed("broken_answer", f"HTTP {status}: {words}", http_status=status)
-    words = f"HTTP {status}: {problem.message}"
-    return Unconfirmed("server_error", words, http_status=status, retry_after=retry_after(response), told=problem.code)
+    words = f"HTTP {status}: {message}"
+    return Unconfirmed("server_error", words, http_status=status, retry_after=retry_after(response), told=code)
 
 
 def refuse_envelope(response: httpx.Response, body: Mapping[str, Any], refusals: frozenset[int] = frozenset()) -> None:
@@ -60,22 +79,43 @@ def refuse_envelope(response: httpx.Response, body: Mapping[str, Any], refusals:
 
     429 is `Busy`; a client fault, by number or in words like "paused", "disabled", "not found", "required", is
     `Refused`, and so are the family's own `refusals`. Any other code passes too, since only an id, read next, tells
-    whether the order was taken.
+    whether the order was taken, and so does what a relay hands on from an upstream.
     """
     problem = problem_in(body)
-    if problem is None or _succeeded(body) or not wire.first(body, "code", "error"):
+    if problem is None or not speaks_of_error(body):
         return
+    status = response.status_code
     numbers = {wire.whole(body.get("code")), wire.whole(problem.code)}
+    if too_often(problem):
+        raise Busy(problem.code, problem.message, retry_after=retry_after(response), http_status=status)
+    if turned_away(problem, _type_in(body)):
+        raise Refused(problem.code, problem.message, http_status=status)
     if 429 in numbers:
-        raise Busy(problem.code, problem.message, retry_after=retry_after(response), http_status=response.status_code)
+        raise Busy(problem.code, problem.message, retry_after=retry_after(response), http_status=status)
+    if comes_from_upstream(problem, _type_in(body)):
+        return
     if numbers & (_CLIENT_FAULTS | refusals) or _SAYS_NO.search(f"{problem.code} {problem.message}"):
-        raise Refused(problem.code, problem.message, http_status=response.status_code)
+        raise Refused(problem.code, problem.message, http_status=status)
+
+
+def speaks_of_error(body: Mapping[str, Any]) -> bool:
+    """Tell whether an answer's envelope, by its code, its error or its flag, is not one of success."""
+    if _succeeded(body):
+        return False
+    return bool(wire.first(body, "code", "error", "errors")) or body.get("success") is False
 
 
 def accepted(response: httpx.Response, body: Mapping[str, Any], remote_id: str | None, event: Event) -> Event:
-    """Return the event of an accepted submission: accepted means that an id was read; else `Unconfirmed`."""
+    """Return the event of an accepted submission: accepted means that an id was read; else `Unconfirmed`.
+
+    Where the family's own places hold none, it is looked for wherever relays put it, unless the answer is an error.
+    """
     if remote_id is not None:
         return event
+    if not speaks_of_error(body) or (wire.text(body.get("code")) or "").lower() in _TAKEN:
+        remote_id = find_task_id(body)
+        if remote_id is not None:
+            return replace(event, remote_id=remote_id)
     problem = problem_in(body)
     if problem is not None and not _succeeded(body):
         raise Unconfirmed("server_error", problem.message, http_status=response.status_code, told=problem.code)
@@ -103,13 +143,28 @@ def _succeeded(body: Mapping[str, Any]) -> bool:
 
 def problem_in(body: Mapping[str, Any]) -> Problem | None:
     """Find the provider's own code and words in an error answer of any of the families' shapes."""
-    error = body.get("error")
-    inner = wire.mapping(error) or wire.mapping(wire.mapping(body.get("data")).get("error"))
-    detail = wire.text(error) or wire.text(wire.mapping(body.get("data")).get("error"))
-    code = wire.text(wire.first(inner, "code", "type")) or wire.text(body.get("code"))
-    words = wire.text(inner.get("message")) or wire.text(wire.first(body, "msg", "message"))
+    inner, detail = _error_in(body), wire.text(_error_of(body))
+    kind = wire.text(inner.get("type"))
+    code = wire.text(inner.get("code")) or (kind if kind and not _SOFTWARE.fullmatch(kind) else None)
+    code = code or wire.text(body.get("code"))
+    words = wire.text(wire.first(inner, "message", "msg", "detail"))
+    words = words or wire.text(wire.first(body, "msg", "message", "detail", "title", "description"))
     message = ": ".join(dict.fromkeys(part for part in (words, detail) if part))
-    return Problem(code or "error", message or f"code {code}") if code or message else None
+    return Problem(code or NO_CODE, message or f"code {code}") if code or message else None
+
+
+def _error_of(body: Mapping[str, Any]) -> Any:
+    errors = body.get("errors")
+    listed = errors[0] if isinstance(errors, list) and errors else errors
+    return wire.first(body, "error") or wire.first(wire.mapping(body.get("data")), "error") or listed
+
+
+def _error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return wire.mapping(_error_of(body))
+
+
+def _type_in(body: Mapping[str, Any]) -> str | None:
+    return wire.text(wire.first(_error_in(body), "type") or body.get("type"))
 
 
 LONGEST_PAUSE = 3600.0
@@ -129,32 +184,6 @@ def retry_after(response: httpx.Response) -> float | None:
     if now is None and "received_at" in response.extensions:
         now = response.extensions["received_at"] / 1000
     return None if now is None else min(max(until - now, 1.0), LONGEST_PAUSE)
-
-
-def state_of(word: str | None, states: Mapping[str, State]) -> tuple[State | None, tuple[str, ...]]:
-    """Translate a provider's state word, whatever its case; an unknown word counts as running and leaves a notice."""
-    if word is None:
-        return None, ()
-    known = states.get(word.lower())
-    if known is not None:
-        return known, ()
-    return State.RUNNING, (
-        f'The provider says "{wire.cut(word, 80)}", a state this service does not know; taken as running.',
-    )
-
-
-def failure(code: Any, reason: Any, word: str | None) -> Problem:
-    """Read why a task failed; a reason that is JSON itself gives its own code and message."""
-    found = wire.text(code)
-    message = wire.text(reason)
-    if message and message.startswith("{"):
-        try:
-            inner = problem_in(wire.mapping(wire.read_nested(reason)))
-        except Unreadable:
-            inner = None
-        if inner is not None:
-            found, message = found or (inner.code if inner.code != "error" else None), inner.message
-    return Problem(found or wire.text(word) or "failed", message or "The provider gave no reason.")
 
 
 def glimpse(response: httpx.Response) -> str:

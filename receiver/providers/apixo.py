@@ -11,7 +11,7 @@ from receiver.catalog import Model, Parameter
 from receiver.errors import Fault
 from receiver.messages import Callback, Event, Evidence, Order, Remote
 from receiver.providers.answers import accepted, read_answer, refuse_envelope
-from receiver.providers.base import Flow, Rate, endpoint, json_request, segment
+from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request, segment
 from receiver.providers.jobs import read_record, record_id
 from receiver.settings import BaseURL, ProviderConfig
 from receiver.states import State
@@ -72,7 +72,7 @@ class Apixo:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
-        self._base = config.base_url
+        self._base = api_root(config.base_url, "/api/v1/generateTask", "/api/v1/statusTask")
         self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
@@ -99,7 +99,7 @@ class Apixo:
         path = f"/api/v1/statusTask/{segment(task.model)}"
         url = endpoint(self._base, path, {"taskId": task.remote_id})
         response = yield json_request("GET", url, headers=self._headers)
-        return read_record(read_answer(response), STATES)
+        return read_record(read_answer(response), STATES, self._base)
 
     def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
         """Find no signature: none is documented."""
@@ -107,4 +107,4 @@ class Apixo:
 
     def read(self, callback: Callback) -> Event:
         """Read a callback: the same record as a status answer."""
-        return read_record(wire.read_object(callback.body), STATES)
+        return read_record(wire.read_message(callback.body), STATES, self._base)

@@ -5,7 +5,8 @@ families write their requests stands here too, as functions; there is no base cl
 """
 
 import json
-from collections.abc import Generator, Mapping
+import re
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote, urlencode, urlsplit
@@ -23,6 +24,9 @@ Flow = Generator[httpx.Request, httpx.Response, T]
 
 PAID: Mapping[str, Any] = {"paid": True}
 """Marks the request that buys: only it can end `Unconfirmed`, and it is committed before it leaves."""
+
+
+_VERSION = re.compile(r"/v\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +152,29 @@ class Uploads(Protocol):
         ...
 
 
+def api_root(base: str, *paths: str) -> str:
+    """Cut off what a base URL ends in of the API's own paths, or in a version of them; a path before that is kept.
+
+    Other tools want it with `/v1`, and people copy the whole address of an endpoint.
+    """
+    parts = urlsplit(base)
+    prefix = _VERSION.sub("", _without_overlap(parts.path.rstrip("/"), paths))
+    return f"{parts.scheme}://{parts.netloc}{_without_overlap(prefix, paths)}"
+
+
+def _without_overlap(prefix: str, paths: Iterable[str]) -> str:
+    """Cut the longest end of a prefix that is the beginning of one of the paths."""
+    beginnings = (path.strip("/").split("/") for path in paths)
+    overlaps = {"/" + "/".join(parts[:length]) for parts in beginnings for length in range(1, len(parts) + 1)}
+    longest = max((overlap for overlap in overlaps if prefix.endswith(overlap)), key=len, default="")
+    return prefix.removesuffix(longest)
+
+
 def endpoint(base: str, path: str, query: Mapping[str, str] | None = None) -> str:
     """Join a base URL and an API path; a path prefix of the base is kept, but not doubled."""
     parts = urlsplit(base)
-    prefix = parts.path.rstrip("/")
-    segments = path.strip("/").split("/")
-    for length in range(len(segments), 0, -1):
-        overlap = "/" + "/".join(segments[:length])
-        if prefix.endswith(overlap):
-            prefix = prefix.removesuffix(overlap)
-            break
-    url = f"{parts.scheme}://{parts.netloc}{prefix}/{'/'.join(segments)}"
+    prefix = _without_overlap(parts.path.rstrip("/"), [path])
+    url = f"{parts.scheme}://{parts.netloc}{prefix}/{path.strip('/')}"
     return f"{url}?{urlencode({name: wire.clean(value) for name, value in query.items()})}" if query else url
 
 

@@ -10,8 +10,10 @@ from receiver import wire
 from receiver.catalog import Model, Parameter
 from receiver.errors import Fault
 from receiver.messages import Callback, Event, Evidence, Order, Remote
-from receiver.providers.answers import accepted, failure, read_amount, read_answer, refuse_envelope, state_of
-from receiver.providers.base import Flow, Rate, endpoint, json_request, segment
+from receiver.providers.answers import accepted, read_amount, read_answer, refuse_envelope, speaks_of_error
+from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request, segment
+from receiver.providers.results import Found, find
+from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
 from receiver.settings import ProviderConfig
 from receiver.states import State
 
@@ -35,6 +37,9 @@ STATES: Mapping[str, State] = {
     "cancelled": State.FAILED,
     "expired": State.FAILED,
 }
+
+PATHS = ("/v2/videos/generations", "/v1/videos/generations", "/v1/token/quota", "/v1/chat/completions")
+"""Of which a base URL may hold the beginning; some are those that other tools use."""
 
 PRO = "sora-2-pro"
 
@@ -85,7 +90,7 @@ class Gateway:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
-        self._base = config.base_url
+        self._base = api_root(config.base_url, *PATHS)
         self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
@@ -98,14 +103,15 @@ class Gateway:
         response = yield json_request("POST", url, headers=self._headers, body=body, paid=True)
         answer = read_answer(response)
         refuse_envelope(response, answer)
-        remote_id = _find_id(answer)
+        # The `id` of an error is the question's.
+        remote_id = wire.identifier(answer.get("task_id")) if speaks_of_error(answer) else _find_id(answer)
         return accepted(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
 
     def status(self, task: Remote) -> Flow[Event]:
         """GET /v2/videos/generations/{task_id}; ids may hold colons."""
         path = f"/v2/videos/generations/{segment(task.remote_id)}"
         response = yield json_request("GET", endpoint(self._base, path), headers=self._headers)
-        return _event(read_answer(response))
+        return _event(read_answer(response), self._base)
 
     def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
         """Find no signature: none is documented."""
@@ -113,7 +119,7 @@ class Gateway:
 
     def read(self, callback: Callback) -> Event:
         """Read a notify_hook body in any of its known shapes."""
-        return _event(wire.read_object(callback.body))
+        return _event(wire.read_message(callback.body), self._base)
 
     def balance(self) -> Flow[float]:
         """GET /v1/token/quota."""
@@ -121,34 +127,32 @@ class Gateway:
         return read_amount(response, "remaining_quota")
 
 
+_IDS = ("task_id", "taskId", "id")
+
+
 def _find_id(body: Mapping[str, Any]) -> str | None:
     inner = wire.mapping(body.get("data"))
-    return wire.identifier(wire.first(body, "task_id", "id") or wire.first(inner, "task_id", "id"))
+    return wire.identifier(wire.first(body, *_IDS) or wire.first(inner, *_IDS))
 
 
-def _event(body: Mapping[str, Any]) -> Event:
+def _event(body: Mapping[str, Any], base: str) -> Event:
     """Read a task object: bare, inside `data`, or in the words of the sibling APIs."""
-    task = _task_in(body)
-    word = wire.text(wire.first(task, "status", "task_status", "state"))
+    task = task_in(body)
+    word = wire.text(wire.first(task, *STATE_KEYS))
     state, notices = state_of(word, STATES)
-    reason = wire.first(task, "fail_reason", "failReason", "task_status_msg", "error")
-    error = wire.mapping(reason) or {"message": reason}
+    found = find(body, _urls(task), base) if state is State.SUCCEEDED else Found()
     return Event(
         state,
-        remote_id=_find_id(task),
+        remote_id=_find_id(task) or _find_id(body),
         remote_state=word,
         progress=wire.progress(task.get("progress")),
-        outputs=wire.outputs(_urls(task)) if state is State.SUCCEEDED else (),
-        error=failure(error.get("code"), error.get("message"), word) if state is State.FAILED else None,
+        outputs=found.outputs,
+        result=found.result,
+        error=why_failed((task, about_task(body)), word) if state is State.FAILED else None,
         ended_at=wire.moment(wire.first(task, "finish_time", "finishTime")),
-        notices=notices,
+        found_at=found.place,
+        notices=notices + found.notices,
     )
-
-
-def _task_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = wire.mapping(body.get("data"))
-    wrapped = "task_id" not in body and "id" not in body and ("task_id" in inner or "id" in inner)
-    return inner if wrapped else body
 
 
 def _urls(task: Mapping[str, Any]) -> list[Any]:

@@ -10,11 +10,10 @@ from typing import Any
 from receiver import wire
 from receiver.errors import Unreadable
 from receiver.messages import Event
-from receiver.providers.answers import failure, state_of
+from receiver.providers.results import MAX_RESULT, Found, find
+from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
 from receiver.states import State
 
-MAX_RESULT = 262_144
-"""Characters of a result that is not files; every list of tasks shows it."""
 TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters, so it was not taken."
 
 
@@ -24,31 +23,34 @@ def record_id(body: Mapping[str, Any]) -> str | None:
     return wire.identifier(wire.first(data, "taskId", "task_id") or wire.first(body, "taskId", "task_id"))
 
 
-def read_record(body: Mapping[str, Any], states: Mapping[str, State]) -> Event:
+def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str) -> Event:
     """Read a task record, from a status answer or a callback.
 
     The `state` field alone decides: neither the envelope's code (200 on failures, too) nor a filled `resultJson`
     (present while waiting, too) does.
     """
-    data = wire.mapping(body.get("data")) or body
-    word = wire.text(data.get("state"))
+    data = wire.mapping(body.get("data"))
+    if not data.get("state"):
+        data = task_in(body)
+    word = wire.text(wire.first(data, *STATE_KEYS))
     state, notices = state_of(word, states)
     ended = state in (State.SUCCEEDED, State.FAILED)
-    urls: list[Any] = []
-    result = None
+    found = Found()
     if state is State.SUCCEEDED:
         urls, result, broken = read_result(data.get("resultJson"))
-        notices += broken
+        found = find(body, urls, base, result=result)
+        notices += broken or found.notices
     return Event(
         state,
-        remote_id=record_id(body),
+        remote_id=record_id(body) or wire.identifier(wire.first(data, "taskId", "task_id")),
         remote_state=word,
         progress=wire.progress(data.get("progress")),
-        outputs=wire.outputs(urls),
-        result=result,
-        error=failure(data.get("failCode"), data.get("failMsg"), word) if state is State.FAILED else None,
+        outputs=found.outputs,
+        result=found.result,
+        error=why_failed((data, about_task(body)), word) if state is State.FAILED else None,
         charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
         ended_at=wire.moment(data.get("completeTime")),
+        found_at=found.place,
         notices=notices,
     )
 

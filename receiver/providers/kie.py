@@ -12,11 +12,23 @@ from pydantic import Field, SecretStr
 from receiver import wire
 from receiver.catalog import Model
 from receiver.errors import Forged, Unreadable
-from receiver.messages import Callback, Event, Evidence, Order, Problem, Remote
-from receiver.providers.answers import accepted, failure, glimpse, read_amount, read_answer, refuse_envelope, state_of
-from receiver.providers.base import FileLimit, Flow, Rate, Upload, Uploaded, endpoint, file_request, json_request
+from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
+from receiver.providers.base import (
+    FileLimit,
+    Flow,
+    Rate,
+    Upload,
+    Uploaded,
+    api_root,
+    endpoint,
+    file_request,
+    json_request,
+)
 from receiver.providers.jobs import read_result
 from receiver.providers.kie_models import MODELS, VEO
+from receiver.providers.results import Found, find
+from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
 from receiver.settings import BaseURL, ProviderConfig
 from receiver.signatures import require_recent, require_signature
 from receiver.states import State
@@ -79,7 +91,7 @@ class Kie:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
-        self._base = config.base_url
+        self._base = api_root(config.base_url, "/api/v1/jobs/createTask", "/api/v1/veo/generate")
         self._files = config.files_url if isinstance(config, KieConfig) else FILES_URL
         self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
         secret = config.webhook_secret if isinstance(config, KieConfig) else None
@@ -105,14 +117,14 @@ class Kie:
         url = endpoint(self._base, path, {"taskId": task.remote_id})
         response = yield json_request("GET", url, headers=self._headers)
         answer = read_answer(response)
-        return _event(answer, *_told(_data(answer)))
+        return _event(answer, *_told(_data(answer)), self._base)
 
     def verify(self, callback: Callback) -> Evidence:
         """Check the signature over the task's id and the time, where a secret is configured; raises `Forged`."""
         if not self._keys:
             return Evidence()
         try:
-            remote_id = _id(wire.read_object(callback.body))
+            remote_id = _id(wire.read_message(callback.body))
         except Unreadable as error:
             raise Forged("The body, whose task's id is signed, cannot be read.") from error
         if remote_id is None:
@@ -124,9 +136,12 @@ class Kie:
 
     def read(self, callback: Callback) -> Event:
         """Read a callback of any of its APIs: by its state, and where it tells none, by the envelope's code."""
-        body = wire.read_object(callback.body)
+        body = wire.read_message(callback.body)
         word, state, notices = _told(_data(body))
-        return _event(body, word, _by_code(body) if word is None else state, notices)
+        if word is not None:
+            return _event(body, word, state, notices, self._base)
+        found = Found() if wire.whole(body.get("code")) != 200 else find(body, _urls(_data(body)), self._base)
+        return _event(body, None, _by_code(body, found), (), self._base, found=found)
 
     def balance(self) -> Flow[float]:
         """GET /api/v1/chat/credit."""
@@ -153,7 +168,7 @@ class Kie:
 
 
 def _data(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return wire.mapping(body.get("data")) or body
+    return wire.mapping(body.get("data")) or task_in(body)
 
 
 def _id(body: Mapping[str, Any]) -> str | None:
@@ -167,45 +182,50 @@ def _told(data: Mapping[str, Any]) -> tuple[str | None, State | None, tuple[str,
     for key, states in (("state", STATES), ("successFlag", FLAGS)):
         if (word := wire.text(data.get(key))) is not None:
             return word, *state_of(word, states)
+    if "callbackType" not in data and (word := wire.text(wire.first(data, *STATE_KEYS))) is not None:
+        return word, *state_of(word, STATES)
     stage = wire.text(data.get("callbackType"))
     return stage, STAGES.get(stage.lower()) if stage else None, ()
 
 
-def _by_code(body: Mapping[str, Any]) -> State | None:
+def _by_code(body: Mapping[str, Any], found: Found) -> State | None:
     """Take an envelope's code for the state: only in a callback is it about the task, and not about the question."""
     code = wire.whole(body.get("code"))
     if code == 200:
-        return State.SUCCEEDED if wire.outputs(_urls(_data(body))) else None
+        return State.SUCCEEDED if found.outputs else None
     return State.FAILED if code is not None and _id(body) is not None else None
 
 
-def _event(body: Mapping[str, Any], word: str | None, state: State | None, notices: tuple[str, ...]) -> Event:
+def _event(
+    body: Mapping[str, Any],
+    word: str | None,
+    state: State | None,
+    notices: tuple[str, ...],
+    base: str,
+    *,
+    found: Found | None = None,
+) -> Event:
     data = _data(body)
     ended = state in (State.SUCCEEDED, State.FAILED)
-    urls: list[Any] = []
-    result = None
-    if state is State.SUCCEEDED:
+    if state is not State.SUCCEEDED:
+        found = Found()
+    elif found is None:
         urls, result, broken = read_result(data.get("resultJson"))
-        urls, notices = [*urls, *_urls(data)], notices + broken
+        found = find(body, [*urls, *_urls(data)], base, result=result)
+        notices += broken or found.notices
     return Event(
         state,
         remote_id=_id(body),
         remote_state=word,
         progress=wire.progress(data.get("progress")),
-        outputs=wire.outputs(urls),
-        result=result,
-        error=_problem(body, data, word) if state is State.FAILED else None,
+        outputs=found.outputs,
+        result=found.result,
+        error=why_failed((data, about_task(body)), word) if state is State.FAILED else None,
         charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
         ended_at=wire.moment(data.get("completeTime")),
+        found_at=found.place,
         notices=notices,
     )
-
-
-def _problem(body: Mapping[str, Any], data: Mapping[str, Any], word: str | None) -> Problem:
-    """Take the task's own code and words, else the envelope's, unless that speaks of success."""
-    about = {} if wire.whole(body.get("code")) == 200 else body
-    code = wire.first(data, "failCode", "errorCode") or about.get("code")
-    return failure(code, wire.first(data, "failMsg", "errorMessage") or wire.first(about, "msg", "message"), word)
 
 
 def _urls(data: Mapping[str, Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from receiver import wire
 from receiver.catalog import Model, Parameter, by, fixed
 from receiver.messages import Callback, Event, Evidence, Order, Remote
 from receiver.providers.answers import accepted, read_answer, refuse_envelope
-from receiver.providers.base import Flow, Rate, endpoint, json_request
+from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request
 from receiver.providers.jobs import read_record, record_id
 from receiver.settings import BaseURL, ProviderConfig
 from receiver.states import State
@@ -89,7 +89,7 @@ class Revid:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
-        self._base = config.base_url
+        self._base = api_root(config.base_url, "/paid/sora2/create", "/paid/get/taskid")
         # The page says "Bearer Token" and shows x-api-key; the header shown is the one to send.
         self._headers = {"x-api-key": config.api_key.get_secret_value()}
 
@@ -110,7 +110,7 @@ class Revid:
         """POST /paid/get/taskid?taskId=, without a body."""
         url = endpoint(self._base, "/paid/get/taskid", {"taskId": task.remote_id})
         response = yield json_request("POST", url, headers=self._headers)
-        return read_record(read_answer(response), STATES)
+        return read_record(read_answer(response), STATES, self._base)
 
     def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
         """Find no signature: none is documented."""
@@ -118,4 +118,4 @@ class Revid:
 
     def read(self, callback: Callback) -> Event:
         """Read a callback: "identical to the Query Task API response"."""
-        return read_record(wire.read_object(callback.body), STATES)
+        return read_record(wire.read_message(callback.body), STATES, self._base)

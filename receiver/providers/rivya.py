@@ -13,7 +13,7 @@ from receiver import wire
 from receiver.catalog import Model, Parameter, fixed
 from receiver.errors import KeyConflict, Refused, Unconfirmed, Unreadable
 from receiver.messages import Callback, Event, Evidence, Order, Remote
-from receiver.providers.answers import accepted, failure, glimpse, read_amount, read_answer, refuse_envelope, state_of
+from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
     FileLimit,
     Flow,
@@ -21,11 +21,14 @@ from receiver.providers.base import (
     Upload,
     Uploaded,
     Webhook,
+    api_root,
     endpoint,
     file_request,
     json_request,
     segment,
 )
+from receiver.providers.results import Found, find
+from receiver.providers.words import STATE_KEYS, state_of, task_in, why_failed
 from receiver.settings import BaseURL, ProviderConfig
 from receiver.signatures import require_standard, standard_key
 from receiver.states import State
@@ -100,7 +103,7 @@ class Rivya:
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
-        self._base = config.base_url
+        self._base = api_root(config.base_url, "/api/v1/generations")
         self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
         secret = config.webhook_secret if isinstance(config, RivyaConfig) else None
         self._webhook_key = standard_key(secret.get_secret_value()) if secret else None
@@ -118,7 +121,7 @@ class Rivya:
             paid=True,
         )
         answer = _read_create(response)
-        event = _event(answer)
+        event = _event(answer, self._base)
         if event.remote_id is None:  # with an id it is a task, and what its `error` says is the task's
             refuse_envelope(response, answer)
         return accepted(response, answer, event.remote_id, event)
@@ -127,7 +130,7 @@ class Rivya:
         """GET /api/v1/generations/{id}."""
         path = f"/api/v1/generations/{segment(task.remote_id)}"
         response = yield json_request("GET", endpoint(self._base, path), headers=self._headers)
-        return _event(read_answer(response))
+        return _event(task_in(read_answer(response)), self._base)
 
     def verify(self, callback: Callback) -> Evidence:
         """Check Standard Webhooks' signature where there is one: deliveries are said to be signed, and the secret has
@@ -150,10 +153,10 @@ class Rivya:
 
     def read(self, callback: Callback) -> Event:
         """Read a webhook event: the generation is found by its shape, since the envelope is not documented."""
-        generation = _find_generation(wire.read_object(callback.body), depth=4)
+        generation = _find_generation(wire.read_message(callback.body), depth=4)
         if generation is None:
             raise Unreadable("no object with id, status and model in it")
-        return _event(generation)
+        return _event(generation, self._base)
 
     def balance(self) -> Flow[float]:
         """GET /api/v1/credits."""
@@ -213,22 +216,23 @@ def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
     return next((generation for generation in found if generation is not None), None)
 
 
-def _event(generation: Mapping[str, Any]) -> Event:
-    word = wire.text(generation.get("status"))
+def _event(generation: Mapping[str, Any], base: str) -> Event:
+    word = wire.text(wire.first(generation, *STATE_KEYS))
     state, notices = state_of(word, STATES)
     result = wire.mapping(generation.get("result"))
-    error = wire.mapping(generation.get("error"))
+    own = [result.get("primary_url"), *wire.strings(result.get("urls"))]
+    found = find(generation, own, base) if state is State.SUCCEEDED else Found()
     ended = state in (State.SUCCEEDED, State.FAILED)
     return Event(
         state,
         remote_id=wire.identifier(generation.get("id")),
         remote_state=word,
-        outputs=wire.outputs([result.get("primary_url"), *wire.strings(result.get("urls"))])
-        if state is State.SUCCEEDED
-        else (),
-        error=failure(error.get("code"), error.get("message"), word) if state is State.FAILED else None,
+        outputs=found.outputs,
+        result=found.result,
+        error=why_failed((generation,), word) if state is State.FAILED else None,
         reserved=wire.credit(generation.get("reserved_credits")),
         charged=wire.credit(generation.get("final_credits")) if ended else None,  # 0 until the end
         ended_at=wire.moment(generation.get("updated_at")) if ended else None,
-        notices=notices,
+        found_at=found.place,
+        notices=notices + found.notices,
     )

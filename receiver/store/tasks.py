@@ -16,6 +16,7 @@ from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
+DELIVERY = SQLModel.metadata.tables["delivery"]
 OUTPUT = SQLModel.metadata.tables["output"]
 
 _HEAVY = {"input", "metadata", "prompt", "idempotency_key", "order_digest", "result"}
@@ -26,6 +27,8 @@ _INSERT_OUTPUT = insert(OUTPUT)
 _CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).where(TASK.c.id == _ID).with_for_update()
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
+_ORDERED_WITH = select(TASK.c.input).where(TASK.c.id == _ID)
+_OF_DELIVERY = select(DELIVERY.c.task_id).where(DELIVERY.c.id == bindparam("delivery_id"))
 _URLS = select(OUTPUT.c.url).where(OUTPUT.c.task_id == _ID).order_by(OUTPUT.c.position)
 _HAS_RESULT = select(TASK.c.id).where(TASK.c.id == _ID, TASK.c.result.is_not(None))
 _CHANGE = update(TASK).where(TASK.c.id == _ID, TASK.c.state == bindparam("was"))
@@ -125,6 +128,18 @@ def output_urls(tx: Transaction, task_id: str) -> list[str]:
 def has_result(tx: Transaction, task_id: str) -> bool:
     """Return whether a task has a result that is not files."""
     return tx.one(_HAS_RESULT, task_id=task_id) is not None
+
+
+def of_delivery(tx: Transaction, delivery_id: int) -> str | None:
+    """Name the task of a delivery, if it has one."""
+    row = tx.one(_OF_DELIVERY, delivery_id=delivery_id)
+    return row["task_id"] if row else None
+
+
+def ordered_with(tx: Transaction, task_id: str) -> str:
+    """Return a task's input as JSON."""
+    row = tx.one(_ORDERED_WITH, task_id=task_id)
+    return str(row["input"]) if row else ""
 
 
 def change(tx: Transaction, task_id: str, was: str, values: dict[str, Any]) -> bool:

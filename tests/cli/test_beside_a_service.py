@@ -1,6 +1,7 @@
 """Commands beside a running sandbox service: what they do, their exit codes, and the shapes that scripts read."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import httpx
 
 from receiver.links import Links
 from receiver.store.engine import sqlite_module
+from tests.behaviour.families import REVID as REVID_FAMILY
 from tests.behaviour.families import RIVYA
 
 from .rig import DEADLINE, Home, Ran, wait_for
@@ -146,6 +148,47 @@ def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(ho
     assert f"Delivery {final}, applied when it came, was read again: repeated." in shown.out
     assert (gone.code, gone.out, nonsense.code) == (1, "", 2)
     assert "receiver show" in gone.err
+
+
+def test_a_whole_history_is_read_again_and_what_that_changes_is_shown_before(home: Home) -> None:
+    (task_id,) = ordered(home, "mended [sandbox: after=600]")
+    key = (home.data / "secret_keys").read_text().strip()
+    answer = httpx.post(str(Links([key], home.url).callback_url("revid", task_id)), content=b"?", trust_env=False)
+    assert (answer.status_code, answer.json()) == (200, {"outcome": "unreadable"})
+    task = home.run("show", task_id, "--json").document
+    url = "https://cdn.example.com/out.mp4"
+    with contextlib.closing(sqlite_module().connect(str(home.data / "sandbox.db"))) as database:
+        body = json.dumps(REVID_FAMILY.done(task["remote_id"], url)).encode()
+        database.execute("UPDATE delivery SET body = ? WHERE task_id = ?", (body, task_id))
+        database.commit()
+
+    every = ["replay", "--all", "--since", "1h"]
+    looked, shown, unchanged = home.run_all([[*every, "--json"], every, ["show", task_id, "--json"]])
+    (change,) = looked.document["changes"]
+    assert (looked.code, looked.document["applied"], change["task"]) == (0, False, task_id)
+    assert (change["from"]["outputs"], change["to"]["state"], change["to"]["outputs"]) == ([], "succeeded", [url])
+    assert task_id in shown.out
+    assert f"+ {url}" in shown.out
+    assert "--apply" in shown.err
+    assert unchanged.document["state"] == task["state"]
+
+    (applied,) = home.run_all([[*every, "--apply", "--json"]])
+    assert (applied.code, applied.document["applied"]) == (0, True)
+    done, again = home.run_all([["show", task_id, "--json"], every])
+    assert (done.document["state"], done.document["outputs"][0]["url"]) == ("succeeded", url)
+    assert (again.code, again.out) == (0, "Reading it again changes nothing.\n")
+
+
+def test_reading_again_takes_one_delivery_or_all_and_a_time_that_is_one(home: Home) -> None:
+    wrong = [
+        ["replay"],
+        ["replay", "1", "--all"],
+        ["replay", "1", "--since", "1h"],
+        ["replay", "--all", "--since", "soon"],
+    ]
+    assert [ran.code for ran in home.run_all(wrong)] == [2, 2, 2, 2]
+    since = ["2h", "7d", "2026-11-20T12:00Z", "2026-11-20"]
+    assert [ran.code for ran in home.run_all([["replay", "--all", "--since", time] for time in since])] == [0] * 4
 
 
 def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> None:

@@ -70,6 +70,31 @@ async def test_a_refused_key_is_wrong_and_its_variable_named(
     is_wrong(seen.the(f"key of {family}"), f"refused by 127.0.0.1: {words}", f"set {family.upper()}_API_KEY")
 
 
+@pytest.mark.parametrize("words", ["Not Found", "404 page not found", "Cannot GET /x/v2", "Invalid URL (GET /x/v2)"])
+async def test_a_base_url_that_leads_to_the_balance_and_not_to_orders_is_wrong(
+    words: str, environ: dict[str, str | None]
+) -> None:
+    async def say(request: Received) -> bytes:
+        if "quota" in request.path:
+            return answer("200 OK", '{"remaining_quota":9}')
+        return answer("404 X", json.dumps({"detail": words}))
+
+    seen = await asked(environ, gateway=say)
+    is_wrong(seen.the("key of gateway"), "does not know the path that orders take, /v2/videos/gen", "GATEWAY_BASE_URL")
+
+
+@pytest.mark.parametrize(
+    "body", ['{"error":{"code":"not_found","message":"Not Found"}}', '{"detail":"Task not found"}', "{}"]
+)
+async def test_a_task_that_is_not_there_is_no_path_that_is_not_there(body: str, environ: dict[str, str | None]) -> None:
+    async def say(request: Received) -> bytes:
+        return answer("200 OK", '{"remaining_quota":9}') if "quota" in request.path else answer("404 X", body)
+
+    seen = await asked(environ, gateway=say)
+    assert seen.the("key of gateway").verdict is Verdict.OK
+    assert "9 credits left" in seen.the("key of gateway").words
+
+
 async def test_every_key_is_looked_at_and_that_of_a_further_gateway_is_named(environ: dict[str, str | None]) -> None:
     good, bad = saying("200 OK", '{"remaining_quota":12345}'), saying("401 X", '{"error":{"message":"Invalid token"}}')
     seen = await asked(environ, gateway=good, gateway__x=bad)

@@ -16,6 +16,9 @@ KEYS = [
     "failMsg", "task_status_msg", "progress", "createTime", "completeTime", "finish_time", "finishTime", "updated_at",
     "reserved_credits", "final_credits", "creditsConsumed", "consumeCredits", "successFlag", "callbackType", "info",
     "response", "result_urls", "audio_url", "errorCode", "errorMessage", "current_credits", "remaining_quota",
+    "creations", "works", "video", "content", "results", "tasks", "job_id", "request_id", "callback_url", "input",
+    "sunoData",
+    "text", "lyricsData", "msg", "detail", "errors", "reason", "payload",
 ]
 WORDS = [
     "queued", "processing", "succeeded", "failed", "pending", "success", "fail", "waiting", "generating", "NOT_START",

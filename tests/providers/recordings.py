@@ -139,6 +139,7 @@ def told(event: Event) -> dict[str, Any]:
         "reserved": event.reserved,
         "charged": event.charged,
         "ended_at": event.ended_at,
+        "found_at": event.found_at,
         "notices": len(event.notices) or None,
     }
     return {name: value for name, value in spelled.items() if value is not None or name == "state"}

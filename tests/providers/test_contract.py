@@ -297,6 +297,7 @@ def test_texts_that_are_no_valid_unicode_can_be_sent(family: str) -> None:
 def test_a_path_of_the_base_url_is_kept_and_not_doubled(family: str, which: int) -> None:
     path = both(account(family, base_url="https://h.example.com"))[which].url.raw_path.decode()
     first, second = urlsplit(path).path.split("/")[1:3]
+    create = asked(submitting(account(family, base_url="https://h.example.com"))).url.path.removesuffix("/some-model")
     for base, expected in {
         "https://h.example.com/": "https://h.example.com",
         "https://h.example.com:8443": "https://h.example.com:8443",
@@ -306,6 +307,12 @@ def test_a_path_of_the_base_url_is_kept_and_not_doubled(family: str, which: int)
         f"https://h.example.com/proxy/{first}/{second}/": "https://h.example.com/proxy",
         f"https://h.example.com/proxy{first}": f"https://h.example.com/proxy{first}",
         f"http://{first}": f"http://{first}",  # a host is no path
+        "https://h.example.com/v1": "https://h.example.com",
+        "https://h.example.com/v2/": "https://h.example.com",
+        "https://h.example.com/proxy/v1": "https://h.example.com/proxy",
+        "https://h.example.com/proxy/v1x": "https://h.example.com/proxy/v1x",
+        f"https://h.example.com{create}": "https://h.example.com",
+        f"https://h.example.com/proxy{create}/": "https://h.example.com/proxy",
     }.items():
         assert str(both(account(family, base_url=base))[which].url) == expected + path
 
