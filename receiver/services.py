@@ -17,6 +17,7 @@ from receiver.outbound import Outbound
 from receiver.providers import connect
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
+from receiver.request_limits import BodyBudget
 from receiver.schedule import Schedule
 from receiver.settings import Settings
 from receiver.store import Store, Unit
@@ -80,6 +81,7 @@ class Services:
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
     logins: Throttle = field(default_factory=Throttle)
+    bodies: BodyBudget = field(default_factory=BodyBudget)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""
 

@@ -47,8 +47,8 @@ def read_json(data: bytes | str) -> Any:
 
 
 def read_object(data: bytes | str) -> dict[str, Any]:
-    """Read one JSON object; raises `Unreadable` for anything else."""
-    value = read_json(data)
+    """Read one JSON object, also one that was encoded twice; raises `Unreadable` for anything else."""
+    value = read_nested(read_json(data))
     if not isinstance(value, dict):
         raise Unreadable("JSON, but not an object")
     return value

@@ -29,7 +29,7 @@ from receiver.services import Services
 from receiver.store import schema
 from receiver.uploads import NewFile, upload
 from receiver.web.api import provider_documents
-from receiver.web.page_login import LINK
+from receiver.web.page_login import login_link as make_login_link
 
 
 @cli.command()
@@ -52,8 +52,7 @@ def serve(
             say("No provider key is set: this is the sandbox, a simulated provider at no cost.")
         say(f"Serving on {settings.own_address}")
         if login_link or demo:
-            link = services.links.sign(LINK, "1")
-            say(f"Open {settings.own_address}{settings.path_prefix}/login?token={link}")
+            say(f"Open {make_login_link(services)}")
         if demo and settings.sandbox:
             services.background.start(submit_demo(services))
 

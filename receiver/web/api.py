@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver import adoption, poller, submission, wire
+from receiver import adoption, poller, submission
 from receiver.balances import balance
 from receiver.checks import check_now
 from receiver.documents import Document, history_document, moment, provider_document, task_document
@@ -26,7 +26,7 @@ from receiver.store.spending import Spent
 from receiver.submission import NewTask
 from receiver.tables import Output, Task
 from receiver.web import access, queries
-from receiver.web.bodies import read_body, read_json
+from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
 SPEND_DAYS = 30
@@ -243,7 +243,7 @@ async def _bare(request: Request) -> None:
     await access.require_api(request)
     queries.no_query(request)
     if body := await read_body(request, 1024):
-        queries.checked(queries.EmptyBody, wire.read_object(body))
+        queries.checked(queries.EmptyBody, read_object(body))
 
 
 async def _created(request: Request, task_id: str, is_new: bool) -> Response:  # noqa: FBT001 - as submission gives it

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from receiver.services import Services
 from receiver.throttle import FAILURES, SECONDS
 from receiver.web import sessions
-from receiver.web.page_login import LINK
+from receiver.web.page_login import link_token
 from receiver.web.sessions import COOKIE, SECURE_COOKIE
 from tests.behaviour.service import Clock
 from tests.torture.harness import Torture
@@ -123,7 +123,7 @@ async def test_a_preset_cookie_is_never_adopted(site: Site) -> None:
 @pytest.mark.row("F3")
 async def test_a_text_signed_for_something_else_is_no_session(site: Site) -> None:
     links, value = site.services.links, f"id.{NOW}.{NOW}"
-    for purpose in ("session", "form", LINK, "session of ", f"session of {OTHER}"):
+    for purpose in ("session", "form", "login link", "session of ", f"session of {OTHER}", f"session of {TOKEN}"):
         assert not await is_in(site, links.sign(purpose, value)), purpose
     (whole,) = cookies(await log_in(site)).values()
     assert await is_in(site, whole.value)
@@ -188,7 +188,9 @@ async def test_a_session_dies_with_the_token_that_opened_it(empty: Path, tmp_pat
     async with opened(empty, tmp_path, {}, api_tokens=tokens) as site:
         first, second = [cookies(await log_in(site, token=token))[COOKIE].value for token in (TOKEN, OTHER)]
         async with stranger(site) as browser:
-            linked = await browser.get("/login", params={"token": site.services.links.sign(LINK, "1")})
+            linked = await browser.get(
+                "/login", params={"token": link_token(site.services.links, site.services.settings)}
+            )
         by_link = cookies(linked)[COOKIE].value
         assert [await is_in(site, each) for each in (first, second, by_link)] == [True, True, True]
         for kept, expected in ((OTHER, [False, True, False]), (TOKEN, [True, False, True])):
@@ -278,5 +280,5 @@ async def test_who_guesses_keeps_nobody_else_out(timed: Site) -> None:
     assert (await guess(timed, "2001:db8:0:2::1", TOKEN)).status_code == 303
     assert (await timed.browser.get("/")).status_code == 200
     async with stranger(timed, client=("2001:db8:0:1::1", 1)) as browser:
-        link = await browser.get("/login", params={"token": timed.services.links.sign(LINK, "1")})
+        link = await browser.get("/login", params={"token": link_token(timed.services.links, timed.services.settings)})
     assert link.status_code == 303, "a link cannot be guessed"

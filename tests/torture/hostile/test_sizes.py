@@ -118,9 +118,7 @@ def test_a_hundred_megabytes_are_refused_before_they_are_read(serving: Live, tor
 
 
 @pytest.mark.row("D6")
-@pytest.mark.parametrize(
-    ("name", "limit"), [("a callback", MEGABYTE), ("an order", MEGABYTE), ("a login", 2 * MEGABYTE)]
-)
+@pytest.mark.parametrize(("name", "limit"), [("a callback", MEGABYTE), ("an order", MEGABYTE), ("a login", 16 * 1024)])
 @pytest.mark.parametrize("framing", ["declared", "chunked"])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_a_body_is_taken_up_to_its_limit_to_the_byte(
@@ -219,10 +217,11 @@ def test_a_broken_form_with_a_file_is_a_4xx(serving: Live, body: bytes) -> None:
 @pytest.mark.row("D6")
 def test_a_head_of_many_or_long_headers_is_stored_bounded_or_refused(serving: Live) -> None:
     target = serving.target("revid")
-    many = [(f"X-{n}".encode(), b"y") for n in range(2000)]
+    many = [(f"X-{n}".encode(), b"y") for n in range(90)]
     assert serving.client.post(target.path, content=b"[", headers=many).status_code == 200
     (delivery,) = serving.deliveries(target.task_id)
     assert len(delivery["headers"]) <= 60
-    with contextlib.suppress(httpx.TransportError):  # cut off before all of it was sent
-        assert serving.client.post(target.path, content=b"[", headers={"X": "y" * 200_000}).status_code in (400, 431)
+    for beyond in ([(b"X-%d" % n, b"y") for n in range(2000)], [(b"X", b"y" * 9000)], [(b"X", b"y" * 200_000)]):
+        with contextlib.suppress(httpx.TransportError):  # cut off before all of it was sent
+            assert serving.client.post(target.path, content=b"[", headers=beyond).status_code == 400
     assert len(serving.deliveries(target.task_id)) == 1
