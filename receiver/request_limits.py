@@ -18,14 +18,14 @@ MAX_LINE = 8 * 1024
 MAX_HEADERS = 100
 MAX_HEAD_READS = 100
 """Pieces in which a head may arrive; each is looked through again."""
-FREE_PIECES = 512
+FREE_PIECES = 256
 """Pieces, and chunks, of a body that are taken whatever their size; a large body may have more."""
 READ_BYTES = 512
 """Bytes of a body that allow one more piece."""
 CHUNK_BYTES = 4096
 """Bytes of a body that allow one more chunk: each is parsed by itself."""
-BODIES_BYTES = 24 * 1024 * 1024
-"""Memory for the bodies of all requests without an API token together."""
+BODIES_BYTES = 8 * 1024 * 1024
+"""Memory for the bodies of all requests without an API token together; for four of the largest in any case."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -33,7 +33,7 @@ class LimitedConnection(h11.Connection):
     """The server's side of a connection, which refuses what would be dear to parse before it parses it."""
 
     def __init__(self) -> None:
-        super().__init__(h11.SERVER, MAX_HEAD)
+        super().__init__(h11.SERVER, MAX_HEAD + len(b"\r\n\r\n"))
         self.head_bytes = 0
         """Bytes of a head that is not complete."""
         self._reads = self._chunks = self._body_bytes = 0
@@ -62,11 +62,11 @@ class LimitedConnection(h11.Connection):
     def _check_head(self) -> None:
         waiting, _ = self.trailing_data
         end = _BLANK_LINE.search(waiting)
-        head = waiting[: end.start()] if end else waiting
+        head = waiting[: end.start()] if end else waiting.rstrip(b"\r\n")
         self.head_bytes = len(head)
         if (
             len(head) > MAX_HEAD
-            or head.count(b"\n") > MAX_HEADERS + (end is None)
+            or head.count(b"\n") > MAX_HEADERS
             or self._reads > MAX_HEAD_READS
             or max(map(len, head.split(b"\n"))) > MAX_LINE
         ):

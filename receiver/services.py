@@ -17,7 +17,7 @@ from receiver.outbound import Outbound
 from receiver.providers import connect
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
-from receiver.request_limits import BodyBudget
+from receiver.request_limits import BODIES_BYTES, BodyBudget
 from receiver.schedule import Schedule
 from receiver.settings import Settings
 from receiver.store import Store, Unit
@@ -96,6 +96,7 @@ class Services:
             outbound=Outbound(settings.timeout, clock),
             links=Links(keys, settings.public_url),
             redactor=Redactor(known(settings)),
+            bodies=BodyBudget(max(BODIES_BYTES, 4 * settings.max_callback_bytes)),
             clock=clock,
         )
 

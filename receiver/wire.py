@@ -18,7 +18,7 @@ from receiver.messages import Output
 
 MAX_DEPTH = 100
 """Levels of nesting; real messages have under ten, and the interpreter's own limit is near 1,000."""
-MAX_VALUES = 50_000
+MAX_VALUES = 10_000
 """Commas and opening brackets outside of texts; real messages have under a thousand, and each costs time and memory."""
 MAX_OUTPUTS = 100
 """Files taken of one result; real ones have under twenty."""
@@ -223,6 +223,8 @@ _BRACKETS = re.compile(r"[\[{\]}]")
 
 def _check_shape(text: str) -> None:
     """Refuse too much depth or too many values before anything is made of them; exact for what the decoder accepts."""
+    if text.count("\\") > 8 * MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
     bare = text.replace("\\\\", "").replace('\\"', "")  # what is left of a text's escapes holds no quote
     if bare.count('"') > 4 * MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")

@@ -14,7 +14,7 @@ from itertools import chain
 import httpx
 import pytest
 
-from tests.behaviour.families import REVID
+from tests.behaviour.families import APIXO, GATEWAY, REVID, Family
 from tests.torture.harness import Torture
 from tests.torture.hostile.live import MEGABYTE, TOKEN, Live, healthy
 
@@ -173,6 +173,48 @@ def test_an_encoded_body_is_never_inflated(serving: Live, name: str, kind: str) 
     bomb = packed("gzip" if "gzip" in kind else "deflate", HUGE)
     found = post(serving, path, iter([bomb]), Content_Encoding=kind, Content_Length=str(len(bomb)), **headers)
     assert found.status == 415
+
+
+@pytest.mark.row("D6")
+@pytest.mark.parametrize(
+    "kind", ["UTF-8", "utf8", "identity", "Identity, utf-8", "", "none", "iso-8859-1", "aws-chunked", "8bit", "json"]
+)
+def test_a_content_encoding_that_compresses_nothing_changes_nothing(serving: Live, kind: str) -> None:
+    target = serving.target("gateway")
+    body = json.dumps(GATEWAY.done(target.remote_id, URL)).encode()
+    length = str(len(body))
+    assert post(serving, target.path, iter([body]), Content_Encoding=kind, Content_Length=length).status == 200
+    assert serving.task(target.task_id)["state"] == "succeeded"
+    assert post(serving, "/api/tasks", iter([b"["]), Content_Encoding=kind, Content_Length="1").status == 400
+
+
+@pytest.mark.row("D6")
+def test_a_compression_that_stands_in_a_header_of_its_own_is_seen(serving: Live) -> None:
+    path, _ = place(serving, "a callback")
+    twice = {"Content_Encoding": "utf-8\r\nContent-Encoding: GZIP"}
+    assert post(serving, path, iter([b"{}"]), Content_Length="2", **twice).status == 415
+
+
+@pytest.mark.row("D6")
+@pytest.mark.parametrize("behind", ["/", "//", "%2F", "/?x=1"])
+def test_a_slash_behind_a_callbacks_path_changes_nothing(serving: Live, behind: str) -> None:
+    target = serving.target("gateway")
+    body = json.dumps(GATEWAY.done(target.remote_id, URL)).encode()
+    assert post(serving, target.path + behind, iter([body]), Content_Length=str(len(body))).status == 200
+    assert serving.task(target.task_id)["state"] == "succeeded"
+    assert serving.client.get(target.path + behind).status_code == 405
+
+
+@pytest.mark.row("D6")
+@pytest.mark.parametrize("family", [APIXO, REVID, GATEWAY], ids=lambda family: family.name)
+def test_a_callback_whose_json_was_encoded_twice_is_read(serving: Live, family: Family) -> None:
+    target = serving.target(family.name)
+    body = json.dumps(json.dumps(family.done(target.remote_id, URL))).encode()
+    assert post(serving, target.path, iter([body]), Content_Length=str(len(body))).status == 200
+    assert serving.task(target.task_id)["state"] == "succeeded"
+    assert serving.client.post("/api/tasks", content=json.dumps("{}")).status_code == 400, (
+        "the API is for our own users"
+    )
 
 
 @pytest.mark.row("D6")
