@@ -84,7 +84,7 @@ def shapes(method: str, path: str) -> Iterator[tuple[str, bytes]]:
     if method == "POST":
         yield "a form of one field", request(method, path, FORM, body=b"password=" + b"%ff" * 5400)
         yield "a form of many fields", request(method, path, FORM, body=b"a&" * 190)
-        yield "a form that is too large", request(method, path, FORM, body=b"%ff" * 20_000)
+        yield "a form that is too large", request(method, path, FORM, body=b"%ff" * 200_000)
         yield "chunks", request(method, path, FORM, b"Transfer-Encoding: chunked", body=chunks(250))
         yield "many chunks", request(method, path, FORM, b"Transfer-Encoding: chunked", body=chunks(9000))
         yield "JSON", request(method, path, b"Content-Type: application/json", body=b'{"a":' * 12_000)
