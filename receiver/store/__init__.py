@@ -6,7 +6,7 @@ Nothing above this package writes SQL, and nothing in it decides what a task's s
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -48,15 +48,18 @@ class Store:
         """Run a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
-    async def until(self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float) -> T:
+    async def until(
+        self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float, *, of: Iterable[str] = ()
+    ) -> T:
         """Run a query, and again after every commit of anybody, until its result is `done` or the time is over.
 
+        With the ids of tasks (`of`), only after such commits as changed the state, lease or progress of one of them.
         Returns the last result. Raises `StoreUnavailable`.
         """
         end = time.monotonic() + seconds
-        with self._changes.watching():
+        with self._changes.watching(of) as watch:
             while True:
-                committed = await self._changes.upcoming()  # taken before the query, so that no commit falls in between
+                committed = await self._changes.upcoming(watch)  # before the query: no commit falls in between
                 result = await self.read(query)
                 left = end - time.monotonic()
                 if done(result) or left <= 0:

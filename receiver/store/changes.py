@@ -1,11 +1,13 @@
 """Notices that something was committed, by this process or another, and wakes whoever waits.
 
-`Store.until` uses it. It looks only while somebody waits.
+`Store.until` uses it. It looks only while somebody waits. Who waits for certain tasks is woken when one of them has
+changed: after a commit one read looks at the tasks of all who wait.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -13,9 +15,32 @@ from sqlalchemy.exc import DBAPIError
 
 from receiver.errors import StoreUnavailable
 from receiver.store.engine import moved, unavailable
+from receiver.wire import clean
 
 LOOK_EVERY = 0.05
 """Seconds between two looks."""
+REST = 10
+"""How many times longer than its read at the tasks that are waited for a look is away from the next one."""
+_OF_SQLITE = """SELECT id, state, leased_until, progress, updated_at FROM task
+    WHERE id IN (SELECT value FROM json_each(?))"""
+_OF_POSTGRESQL = "SELECT id, state, leased_until, progress, updated_at FROM task WHERE id = ANY(%s)"
+
+
+class Watch:
+    """Somebody who waits for a change of certain tasks, or of anything where none are named."""
+
+    def __init__(self, task_ids: Iterable[str]) -> None:
+        """Take the ids of the tasks."""
+        self.task_ids = frozenset(map(clean, task_ids))
+        self.changed = asyncio.Event()
+        self._seen: dict[str, Any] | None = None
+
+    def compare(self, found: dict[str, Any]) -> None:
+        """Wake who waits if the tasks are not as they were at the look before."""
+        seen = {task_id: found.get(task_id) for task_id in self.task_ids}
+        if seen != self._seen:
+            self._seen = seen
+            self.changed.set()
 
 
 class Changes:
@@ -23,23 +48,23 @@ class Changes:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiters = 0
+        self._watches: set[Watch] = set()
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
-        self._upcoming = asyncio.Event()
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch for commits as long as this is open."""
-        self._waiters += 1
+    def watching(self, task_ids: Iterable[str] = ()) -> Iterator[Watch]:
+        """Watch for changes of these tasks, or for any commit, as long as this is open."""
+        watch = Watch(task_ids)
+        self._watches.add(watch)
         try:
-            yield
+            yield watch
         finally:
-            self._waiters -= 1
+            self._watches.discard(watch)
 
-    async def upcoming(self) -> asyncio.Event:
-        """Return what is set soon after the next commit, and when nobody can look any more.
+    async def upcoming(self, watch: Watch) -> asyncio.Event:
+        """Return what is set soon after the next change, and when nobody can look any more.
 
         Raises `StoreUnavailable`.
         """
@@ -49,7 +74,8 @@ class Changes:
             if self._watcher is None or self._watcher.done():
                 connection, seen = await asyncio.to_thread(self._first_look)
                 self._watcher = asyncio.create_task(self._watch(connection, seen))
-        return self._upcoming
+            watch.changed = asyncio.Event()
+        return watch.changed
 
     async def close(self) -> None:
         """Stop watching; whoever waits is woken."""
@@ -66,22 +92,34 @@ class Changes:
         return connection, _version(connection)
 
     async def _watch(self, connection: Connection, seen: Any) -> None:
+        loop, pause = asyncio.get_running_loop(), LOOK_EVERY
         try:
-            while self._waiters and not self._closed and not moved(connection.info):
-                await asyncio.sleep(LOOK_EVERY)
-                now = await asyncio.to_thread(_version, connection)
+            while self._watches and not self._closed and not moved(connection.info):
+                await asyncio.sleep(pause)
+                now, began = await asyncio.to_thread(_version, connection), loop.time()
                 if now != seen:
                     seen = now
-                    self._wake()
+                    await self._wake_for_changes(connection)
+                pause = max(LOOK_EVERY, REST * (loop.time() - began))
         except StoreUnavailable:
             connection.invalidate()  # those who wait find out by themselves, and begin anew
         finally:
             connection.close()
             self._wake()
 
+    async def _wake_for_changes(self, connection: Connection) -> None:
+        ids = sorted(frozenset[str]().union(*(watch.task_ids for watch in self._watches)))
+        watches = list(self._watches)  # who comes later has looked for himself after this commit
+        found = await asyncio.to_thread(_tasks, connection, ids) if ids else {}
+        for watch in watches:
+            if watch.task_ids:
+                watch.compare(found)
+            else:
+                watch.changed.set()
+
     def _wake(self) -> None:
-        committed, self._upcoming = self._upcoming, asyncio.Event()
-        committed.set()
+        for watch in self._watches:
+            watch.changed.set()
 
 
 def _version(connection: Connection) -> Any:
@@ -93,3 +131,17 @@ def _version(connection: Connection) -> Any:
             return connection.scalar(text("SELECT pg_current_snapshot()::text"))
     except Exception as error:
         raise unavailable(error) from error
+
+
+def _tasks(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    """Read how tasks stand, all at once; raises `StoreUnavailable`."""
+    try:
+        if connection.dialect.name == "sqlite":
+            cursor = connection.connection.cursor()
+            rows = cursor.execute(_OF_SQLITE, (json.dumps(ids),)).fetchall()
+        else:
+            with connection.begin():
+                rows = connection.exec_driver_sql(_OF_POSTGRESQL, (list(ids),)).all()
+    except Exception as error:
+        raise unavailable(error) from error
+    return {row[0]: tuple(row[1:]) for row in rows}

@@ -58,9 +58,8 @@ async def create_task(request: Request) -> Response:
 async def list_tasks(request: Request) -> Response:
     """GET /api/tasks."""
     await access.require_api(request)
-    wanted = queries.wanted(request)
-    shown = await show_all(_services(request), wanted)
-    return answer({"tasks": shown, "next": shown[-1]["id"] if len(shown) == wanted.limit else None})
+    shown, following = await show_all(_services(request), queries.wanted(request))
+    return await asyncio.to_thread(answer, {"tasks": shown, "next": following})  # two megabytes may take a while
 
 
 async def get_task(request: Request) -> Response:
@@ -69,11 +68,11 @@ async def get_task(request: Request) -> Response:
     query = queries.checked(queries.WaitQuery, dict(request.query_params), "query")
     services, task_id = _services(request), request.path_params["id"]
 
-    def over(found: tuple[Task, list[Output]] | None) -> bool:
-        return found is None or found[0].state in SETTLED
+    def over(task: Task | None) -> bool:
+        return task is None or task.state in SETTLED
 
     if query.wait:
-        await services.store.until(lambda session: _task(session, task_id), over, query.wait)
+        await services.store.until(lambda session: reading.task(session, task_id), over, query.wait, of=[task_id])
     return answer(await show(services, task_id))
 
 
@@ -174,15 +173,15 @@ async def show(services: Services, task_id: str) -> Document:
     return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
 
 
-async def show_all(services: Services, wanted: Filter) -> list[Document]:
-    """Return the documents of the tasks that a filter lets through."""
+async def show_all(services: Services, wanted: Filter) -> tuple[list[Document], str | None]:
+    """Return the documents of tasks that a filter lets through, as many as one answer holds, and the next cursor."""
 
-    def query(session: Session) -> tuple[list[Task], dict[str, list[Output]]]:
-        rows = reading.listing(session, wanted)
-        return rows, reading.outputs(session, [row.id for row in rows])
+    def query(session: Session) -> tuple[list[Document], str | None]:
+        rows, following = reading.listing_page(session, wanted)
+        files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
+        return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
 
-    rows, files = await services.store.read(query)
-    return [task_document(row, files[row.id], services.redactor, sandbox=services.settings.sandbox) for row in rows]
+    return await services.store.read(query)
 
 
 def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:

@@ -34,8 +34,8 @@ async def show_tasks(request: Request) -> Response:
 
     def query(session: Session) -> dict[str, Any]:
         return {
-            "tasks": reading.listing(session, wanted.filter),
-            "looks": [] if wanted.chosen else reading.listing(session, page_list.attention(now)),
+            "tasks": reading.brief_listing(session, wanted.filter),
+            "looks": [] if wanted.chosen else reading.brief_listing(session, page_list.attention(now)),
             "counted": by_state(session),
         }
 

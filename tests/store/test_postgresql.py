@@ -23,6 +23,7 @@ from tests.system import postgres
 
 from .ended import assert_ends_and_forgets
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
+from .waiting import assert_each_waiter_is_woken_for_its_own_task, assert_hostile_ids_are_waited_for_like_others
 
 pytestmark = [
     pytest.mark.anyio,
@@ -217,3 +218,11 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
 
 async def test_an_ended_session_is_remembered_until_it_would_be_over_anyway(store: Store) -> None:
     await assert_ends_and_forgets(store)
+
+
+async def test_who_waits_for_a_task_is_woken_by_its_changes_only(store: Store) -> None:
+    await assert_each_waiter_is_woken_for_its_own_task(store)
+
+
+async def test_hostile_ids_are_waited_for_like_others(store: Store) -> None:
+    await assert_hostile_ids_are_waited_for_like_others(store)
