@@ -1,7 +1,6 @@
 """The API under `/api`: each endpoint reads a request, calls one function below and answers with a document."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from receiver import adoption, poller, submission
 from receiver.balances import balance
 from receiver.checks import check_now
-from receiver.documents import Document, history_document, moment, provider_document, task_document
+from receiver.documents import Document, history_document, moment, provider_document, task_document, to_json
 from receiver.errors import NotFound
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
@@ -34,7 +33,7 @@ SPEND_DAYS = 30
 
 def answer(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    return Response(json.dumps(document).encode("ascii"), status, headers, media_type="application/json")
+    return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
 
 
 async def create_task(request: Request) -> Response:

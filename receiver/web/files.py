@@ -1,7 +1,6 @@
 """`POST /api/files`: takes a reference file, bounded and on disk, and streams it on to its provider."""
 
 import asyncio
-import json
 import mimetypes
 import os
 import re
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from receiver import uploads
+from receiver.documents import to_json
 from receiver.providers.base import Uploaded
 from receiver.services import Services
 from receiver.uploads import NewFile
@@ -58,7 +58,7 @@ async def upload_file(request: Request) -> Response:
     except ClientDisconnect as error:
         raise HTTPException(400, "The body broke off.") from error
     document = {"provider": given.provider, "id": made.id, "url": made.url, "input": dict(made.input)}
-    return Response(json.dumps(document).encode("ascii"), media_type="application/json")
+    return Response(to_json(document).encode("ascii"), media_type="application/json")
 
 
 async def _hand_on(services: Services, given: FileForm) -> Uploaded:
