@@ -125,6 +125,7 @@ def _sandbox(settings: Settings) -> Sandbox:
     return Sandbox(
         ledger_path=settings.data_dir / SANDBOX_LEDGER,
         callbacks_to=settings.public_url,
+        tokens=[token.get_secret_value() for token in settings.api_tokens],
     )
 
 
