@@ -8,12 +8,12 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from receiver.store.changes import Changes
+from receiver.store.changes import Changes, Watch, how_tasks_stand
 from receiver.store.door import Door
 from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
 from receiver.store.transaction import Transaction, Unit
@@ -60,7 +60,8 @@ class Store:
         with self._changes.watching(of) as watch:
             while True:
                 committed = await self._changes.upcoming(watch)  # before the query: no commit falls in between
-                result = await self.read(query)
+                result, seen = await self.read(lambda session: _with_tasks(session, query, watch))
+                watch.has_seen(seen)
                 left = end - time.monotonic()
                 if done(result) or left <= 0:
                     return result
@@ -81,3 +82,11 @@ class Store:
                 return query(session)
         except DBAPIError as error:
             raise unavailable(error) from error
+
+
+def _with_tasks(session: Session, query: Callable[[Session], T], watch: Watch) -> tuple[T, dict[str, Any]]:
+    """Run a query, and read in the same transaction how the tasks stand that are waited for."""
+    if not watch.task_ids:
+        return query(session), {}
+    seen = how_tasks_stand(session.connection(), list(watch.task_ids))
+    return query(session), seen

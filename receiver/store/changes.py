@@ -35,11 +35,15 @@ class Watch:
         self.changed = asyncio.Event()
         self._seen: dict[str, Any] | None = None
 
+    def has_seen(self, found: dict[str, Any]) -> None:
+        """Remember how the tasks stood when who waits has read them himself."""
+        self._seen = {task_id: found.get(task_id) for task_id in self.task_ids}
+
     def compare(self, found: dict[str, Any]) -> None:
         """Wake who waits if the tasks are not as they were at the look before."""
-        seen = {task_id: found.get(task_id) for task_id in self.task_ids}
-        if seen != self._seen:
-            self._seen = seen
+        before = self._seen
+        self.has_seen(found)
+        if self._seen != before:
             self.changed.set()
 
 
@@ -110,7 +114,7 @@ class Changes:
     async def _wake_for_changes(self, connection: Connection) -> None:
         ids = sorted(frozenset[str]().union(*(watch.task_ids for watch in self._watches)))
         watches = list(self._watches)  # who comes later has looked for himself after this commit
-        found = await asyncio.to_thread(_tasks, connection, ids) if ids else {}
+        found = await asyncio.to_thread(_look_at_tasks, connection, ids) if ids else {}
         for watch in watches:
             if watch.task_ids:
                 watch.compare(found)
@@ -133,15 +137,20 @@ def _version(connection: Connection) -> Any:
         raise unavailable(error) from error
 
 
-def _tasks(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
-    """Read how tasks stand, all at once; raises `StoreUnavailable`."""
+def how_tasks_stand(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
+    """Read what changes with every change of these tasks that anybody waits for, in the transaction that is open."""
+    if connection.dialect.name == "sqlite":
+        rows = connection.connection.cursor().execute(_OF_SQLITE, (json.dumps(list(ids)),)).fetchall()
+    else:
+        rows = connection.exec_driver_sql(_OF_POSTGRESQL, (list(ids),)).all()
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def _look_at_tasks(connection: Connection, ids: Sequence[str]) -> dict[str, Any]:
     try:
         if connection.dialect.name == "sqlite":
-            cursor = connection.connection.cursor()
-            rows = cursor.execute(_OF_SQLITE, (json.dumps(ids),)).fetchall()
-        else:
-            with connection.begin():
-                rows = connection.exec_driver_sql(_OF_POSTGRESQL, (list(ids),)).all()
+            return how_tasks_stand(connection, ids)
+        with connection.begin():
+            return how_tasks_stand(connection, ids)
     except Exception as error:
         raise unavailable(error) from error
-    return {row[0]: tuple(row[1:]) for row in rows}

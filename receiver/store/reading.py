@@ -29,7 +29,7 @@ BODY_BYTES = 66_560
 ALL_BODIES = 1024 * 1024
 """Bytes read of all bodies of a history together: strangers may have sent a hundred of the largest."""
 LEAST_BYTES = 4096
-LIST_BYTES = 2 * 1024 * 1024
+LIST_BYTES = 1024 * 1024
 """Bytes of the tasks in one answer to a list."""
 ROW_BYTES = 1000
 """Bytes of a task or output besides its long texts."""
