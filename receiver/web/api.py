@@ -57,8 +57,13 @@ async def create_task(request: Request) -> Response:
 async def list_tasks(request: Request) -> Response:
     """GET /api/tasks."""
     await access.require_api(request)
-    shown, following = await show_all(_services(request), queries.wanted(request))
-    return await asyncio.to_thread(answer, {"tasks": shown, "next": following})  # two megabytes may take a while
+    services, wanted = _services(request), queries.wanted(request)
+
+    def query(session: Session) -> Response:  # written where it is read: a megabyte may take a while
+        shown, following = _listed(services, wanted, session)
+        return answer({"tasks": shown, "next": following})
+
+    return await services.store.read(query)
 
 
 async def get_task(request: Request) -> Response:
@@ -174,13 +179,13 @@ async def show(services: Services, task_id: str) -> Document:
 
 async def show_all(services: Services, wanted: Filter) -> tuple[list[Document], str | None]:
     """Return the documents of tasks that a filter lets through, as many as one answer holds, and the next cursor."""
+    return await services.store.read(lambda session: _listed(services, wanted, session))
 
-    def query(session: Session) -> tuple[list[Document], str | None]:
-        rows, following = reading.listing_page(session, wanted)
-        files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
-        return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
 
-    return await services.store.read(query)
+def _listed(services: Services, wanted: Filter, session: Session) -> tuple[list[Document], str | None]:
+    rows, following = reading.listing_page(session, wanted)
+    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
+    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
 
 
 def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:

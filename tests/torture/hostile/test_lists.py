@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -17,7 +18,18 @@ MOST_BYTES = 3 * MEGABYTE
 """Bytes of one answer: what a list holds, and what JSON makes of it."""
 LISTERS = 8
 SENDERS = 2
+BY_FRIENDS = 100_000_000
+"""Bytes above idle that those may cause who have a token, which are more than strangers may."""
 WAITER = "GET /api/tasks/{}?wait=60 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + TOKEN + "\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def little_memory(serving: Live) -> Iterator[None]:
+    """Hold it to its memory, whatever a test here asks for."""
+    serving.forget_memory()
+    yield
+    above = serving.most_memory() - serving.idle
+    assert above <= BY_FRIENDS, f"{above / 1e6:.0f} MB above idle"
 
 
 def large(serving: Live) -> str:
@@ -50,6 +62,8 @@ def test_lists_of_large_tasks_are_bounded_and_complete_and_hold_up_nobody(servin
             cursor = answer.json()["next"]
         return found, largest
 
+    torture.figures(megabytes_above_idle_for_orders=(serving.most_memory() - serving.idle) / 1e6)
+    serving.forget_memory()
     with healthy(serving, torture), ThreadPoolExecutor(LISTERS) as threads:
         answers = list(threads.map(lists, range(LISTERS)))
         page = serving.client.get("/", headers={"Cookie": session})
