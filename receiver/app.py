@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import services as wiring
 from receiver.errors import StoreUnavailable
+from receiver.links import CALLBACKS
 from receiver.poller import Poller
 from receiver.recovery import recover
 from receiver.sandbox.app import Sandbox
@@ -74,9 +75,13 @@ def _operations() -> list[BaseRoute]:
 
 
 def _exact(route: BaseRoute) -> BaseRoute:
-    """Let a route take its path to the very end: Starlette's own pattern also takes a line end after it."""
+    """Let a route take its path to the very end: Starlette's own pattern also takes a line end after it.
+
+    Senders and proxies that tidy up URLs put a slash behind a callback's: that must not cost what it says.
+    """
     if isinstance(route, Route):
-        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
+        end = r"/*\Z" if route.path.startswith(CALLBACKS) else r"\Z"
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + end)
     return route
 
 
@@ -124,6 +129,7 @@ def _sandbox(settings: Settings) -> Sandbox:
     return Sandbox(
         ledger_path=settings.data_dir / SANDBOX_LEDGER,
         callbacks_to=settings.public_url,
+        tokens=[token.get_secret_value() for token in settings.api_tokens],
     )
 
 

@@ -11,12 +11,16 @@ import h11
 import structlog
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from receiver.request_limits import LimitedConnection
+
 log = structlog.get_logger()
 
 HEADER_SECONDS = 5.0
 """A connection that has not sent its whole request head by then is closed."""
-HEAD_BYTES = 64 * 1024
-"""What is handed to h11 at once: it refuses a head of so many bytes that is not complete, and none that is."""
+HEADS_BYTES = 16 * 1024 * 1024
+"""Memory for the incomplete request heads of all connections together."""
+SLICE_BYTES = 64 * 1024
+"""What is parsed in one go, so that nothing is parsed that comes after a refusal."""
 REST_SECONDS = 5.0
 """So long may the rest of a body come in that was answered without being read."""
 REST_BYTES = 64 * 1024
@@ -40,6 +44,8 @@ class Crowd:
         self._most = most
         self._there: set[Punctual] = set()
         self._awaited: dict[Punctual, None] = {}
+        self._heads: dict[Punctual, int] = {}
+        self._heads_bytes = 0
         self._tell_from = 0.0
 
     def enter(self, connection: "Punctual") -> None:
@@ -49,6 +55,7 @@ class Crowd:
         self.await_request(connection)
         if len(self._there) > self._most and longest is not None:
             self._cut(longest)
+            self.tell(longest.loop.time())
 
     def await_request(self, connection: "Punctual") -> None:
         """Note that a connection owes us a request from now on."""
@@ -63,11 +70,21 @@ class Crowd:
         """Count a connection out."""
         self._there.discard(connection)
         self._awaited.pop(connection, None)
+        self.hold_head(connection, 0)
+
+    def hold_head(self, connection: "Punctual", size: int) -> None:
+        """Note how much of an incomplete head a connection holds; the oldest heads give way where that is too much."""
+        self._heads_bytes += size - self._heads.get(connection, 0)
+        if size:
+            self._heads[connection] = size  # it keeps its place: that of its first byte
+        else:
+            self._heads.pop(connection, None)
+        while self._heads_bytes > HEADS_BYTES:
+            self._cut(next(iter(self._heads)))
 
     def _cut(self, connection: "Punctual") -> None:
         self.leave(connection)
         connection.transport.abort()
-        self.tell(connection.loop.time())
 
     def tell(self, now: float) -> None:
         """Log that there are too many connections, once in a while; `now` is the loop's time."""
@@ -85,6 +102,7 @@ class Punctual(H11Protocol):
 
     def __init__(self, crowd: Crowd, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        self.conn: LimitedConnection = LimitedConnection()
         self._crowd = crowd
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -93,9 +111,10 @@ class Punctual(H11Protocol):
         self._expect(HEADER_SECONDS)
 
     def data_received(self, data: bytes) -> None:
-        for start in range(0, len(data), HEAD_BYTES):
+        for start in range(0, len(data), SLICE_BYTES):
             if not self.transport.is_closing():
-                super().data_received(data[start : start + HEAD_BYTES])
+                super().data_received(data[start : start + SLICE_BYTES])
+        self._hold_head()
         if self.conn.their_state is h11.IDLE:
             if self._coming is None:
                 self._expect(HEADER_SECONDS)
@@ -149,6 +168,11 @@ class Punctual(H11Protocol):
         if self._going is not None:
             self._going.cancel()
             self._going = None
+
+    def _hold_head(self) -> None:
+        """Count what came of a head that is not complete against what all of them may have."""
+        size = self.conn.head_bytes if self.conn.their_state is h11.IDLE and not self.transport.is_closing() else 0
+        self._crowd.hold_head(self, size)
 
     def _answered(self) -> bool:
         """Tell whether the request that is still coming was answered already."""

@@ -1,5 +1,7 @@
 """Tasks, history and providers as JSON documents: the same for the API, the command line and the pages. Pure."""
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +28,22 @@ def moment(milliseconds: int | None) -> str | None:
         return None
     written = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
     return written.replace("+00:00", "Z")
+
+
+def to_json(document: Document) -> str:
+    """Write a document as JSON in ASCII. What an earlier release stored that JSON has no number for becomes null."""
+    try:
+        return json.dumps(document, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, sandbox: bool) -> Document:
@@ -80,7 +98,8 @@ def _amount(millionths: int | None) -> float | int | None:
 
 def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:
     """Show one thing that happened, with what was sent and received, without secrets."""
-    document: Document = {"id": row.id, "at": moment(row.at), "kind": row.kind, **row.data}
+    told_of = redactor.value(row.data)
+    document: Document = {"id": row.id, "at": moment(row.at), "kind": row.kind, **told_of}
     if isinstance(told, Attempt):
         document |= _attempt(told, redactor)
     elif isinstance(told, Delivery):

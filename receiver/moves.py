@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.messages import Problem
+from receiver.redaction import redact_values
 from receiver.schedule import Schedule
 from receiver.states import SETTLED, State, Via, may_move
 from receiver.store import Transaction, journal, tasks
@@ -19,8 +20,10 @@ MAX_NOTICES = 20
 PASSING = ("Not sent:", "Not taken yet:", "Waits ", "The answer to a try is not known")
 """Beginnings of notices that tell why a task was not handed over yet; the history keeps the tries themselves."""
 
-THEIR_WORDS = frozenset({"error_code", "error_message", "notices", "remote_state", "result"})
+THEIR_WORDS = frozenset({"error_code", "error_message", "remote_state"})
 """Columns that hold texts of a provider's making and are shown: providers echo callback URLs in what they say."""
+THEIR_VALUES = frozenset({"notices", "result"})
+"""Columns that hold JSON with such texts."""
 
 Row = dict[str, Any]
 """A task's row as `store.tasks.current` gives it; kept up to date while its transaction lasts."""
@@ -70,11 +73,17 @@ def move(
 def write(tx: Transaction, task: Row, context: Context, values: dict[str, Any]) -> bool:
     """Change a task's row if it is still in the state it was read in. No secret of ours gets into what is shown."""
     shown = {name: context.redact(value) for name, value in values.items() if name in THEIR_WORDS and value}
+    shown |= {name: _redacted(value, context) for name, value in values.items() if name in THEIR_VALUES and value}
     values = _plan_of_today(task, context.now) | values | shown | {"updated_at": context.now}
     if not tasks.change(tx, task["id"], task["state"], values):
         return False
     task.update(values)
     return True
+
+
+def _redacted(written: str, context: Context) -> str:
+    """Take secrets out of the values of a JSON text: out of the text itself they might take its syntax with them."""
+    return as_json(redact_values(json.loads(written), context.redact))
 
 
 def _plan_of_today(task: Row, now: int) -> dict[str, Any]:

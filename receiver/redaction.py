@@ -7,14 +7,32 @@ beginning where a text was cut.
 
 import base64
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.entities import codepoint2name
+from typing import Any
 from urllib.parse import quote
 
 REDACTED = "[redacted]"
 SECRET_HEADER = re.compile(r"authori[sz]ation|cookie|api-?key|token|secret|password", re.IGNORECASE)
 SHORTEST = 8
 """Characters of the shortest secret; what is shorter is none, and would spoil every text."""
+
+
+def redact_values(value: Any, redact: Callable[[str], str]) -> Any:
+    """Return a JSON value with every text in it redacted, names too; a number that is a secret becomes a text.
+
+    What was serialised before would be no JSON any more where a secret consists of digits or of a piece of syntax.
+    """
+    if isinstance(value, dict):
+        return {redact(str(name)): redact_values(inner, redact) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(inner, redact) for inner in value]
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, int | float) and len(written := str(value)) >= SHORTEST:
+        shown = redact(written)
+        return value if shown == written else shown
+    return value
 
 
 def _spellings(character: str) -> str:
@@ -83,6 +101,10 @@ class Redactor:
                 url = url.replace(code, REDACTED)
             url = self._without_cut(url)
         return _SIGNED_ID.sub(rf"\g<1>{REDACTED}", url)
+
+    def value(self, value: Any) -> Any:
+        """Return a JSON value without secrets."""
+        return redact_values(value, self.text)
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return headers without secrets."""

@@ -163,7 +163,8 @@ async def _first_try(services: Services, task_id: str) -> None:
     def over(task: Task | None) -> bool:
         return task is None or task.leased_until is None or task.state not in (State.QUEUED, State.SUBMITTING)
 
-    await services.store.until(lambda session: reading.task(session, task_id), over, services.settings.timeout)
+    query, seconds = (lambda session: reading.task(session, task_id)), services.settings.timeout
+    await services.store.until(query, over, seconds, of=[task_id])
 
 
 def _row(order: NewTask, task_id: str) -> dict[str, Any]:

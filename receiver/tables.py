@@ -44,11 +44,14 @@ class JSONText(TypeDecorator[Any]):
 
 
 def as_json(value: Any) -> str:
-    """Write a value the way JSON columns hold it: ASCII only, so that nothing in it can trouble a database."""
+    """Write a value the way JSON columns hold it: ASCII only, so that nothing in it can trouble a database.
+
+    Raises `ValueError` for a number that JSON has not: the ways in refuse it.
+    """
     return _ENCODER.encode(value)
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _state_column() -> Column[Any]:

@@ -16,7 +16,7 @@ from receiver.errors import Unreadable
 
 MAX_DEPTH = 100
 """Levels of nesting; real messages have under ten, and the interpreter's own limit is near 1,000."""
-MAX_VALUES = 50_000
+MAX_VALUES = 10_000
 """Commas and opening brackets outside of texts; real messages have under a thousand, and each costs time and memory."""
 MAX_DIGITS = 400
 """Digits of one integer; the interpreter refuses above 4,300 and slows down long before."""
@@ -43,8 +43,8 @@ def read_json(data: bytes | str) -> Any:
 
 
 def read_object(data: bytes | str) -> dict[str, Any]:
-    """Read one JSON object; raises `Unreadable` for anything else."""
-    value = read_json(data)
+    """Read one JSON object, also one that was encoded twice; raises `Unreadable` for anything else."""
+    value = read_nested(read_json(data))
     if not isinstance(value, dict):
         raise Unreadable("JSON, but not an object")
     return value
@@ -216,6 +216,8 @@ _BRACKETS = re.compile(r"[\[{\]}]")
 
 def _check_shape(text: str) -> None:
     """Refuse too much depth or too many values before anything is made of them; exact for what the decoder accepts."""
+    if text.count("\\") > 8 * MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
     bare = text.replace("\\\\", "").replace('\\"', "")  # what is left of a text's escapes holds no quote
     if bare.count('"') > 4 * MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")

@@ -6,9 +6,12 @@ import pty
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
+
+from receiver.logs import MOST_LINES, WINDOW, Repeats
 
 SECRET = "sk-canary-in-a-variable"
 HOSTILE = "x\r\n2026-01-01 [info] forged \x1b[31mred\x9b1m \u2028next \u2029 \x00 \u202etxt.exe \x85 \ud800 \x08"
@@ -90,3 +93,49 @@ def test_no_record_holds_a_secret_or_the_value_of_a_variable(run: Callable[[str]
     assert "broken by [redacted]" in told
     assert SECRET not in told
     assert "authorization" not in re.sub(r"\x1b\[[0-9;]*m", "", told)
+
+
+BOUNDED = """
+import logging, structlog
+from receiver import logs
+logs.configure()
+for number in range(50):
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    structlog.get_logger().warning("not_ready", reason=str(number))
+    structlog.get_logger().info("attempt", task=str(number))
+"""
+
+
+def test_lines_that_strangers_cause_are_bounded_and_those_of_tasks_are_not() -> None:
+    lines = [json.loads(line) for line in to_a_pipe(BOUNDED).splitlines()]
+    assert Counter(line["event"] for line in lines) == {
+        "Invalid HTTP request received.": MOST_LINES,
+        "not_ready": MOST_LINES,
+        "attempt": 50,
+    }
+
+
+def test_what_was_left_out_is_told_with_the_next_line() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+    told = [repeats.admit("a") for _ in range(MOST_LINES + 7)]
+    assert told == [0] * MOST_LINES + [None] * 7
+    assert repeats.admit("b") == 0, "of another kind"
+    now = WINDOW
+    assert repeats.admit("a") == 7
+    assert repeats.admit("a") == 0
+
+
+NUMERIC = """
+import structlog
+from receiver import logs
+from receiver.redaction import Redactor
+logs.configure()
+logs.hide(Redactor(["12345678", "null,null", "true, 2, 3"]).text)
+structlog.get_logger().info("happened", number=12345678, more=[1123456789, True, 2, 3], text="12345678", none=None)
+"""
+
+
+def test_a_secret_of_digits_or_of_syntax_leaves_a_line_json() -> None:
+    line = json.loads(to_a_pipe(NUMERIC))
+    assert (line["number"], line["text"], line["more"][0]) == ("[redacted]", "[redacted]", "1[redacted]9")

@@ -193,3 +193,14 @@ def test_a_hostile_text_takes_no_time(hostile: str) -> None:
     began = time.monotonic()
     assert Redactor([*KEYS, "/starts-with-a-slash", "%starts"]).text(hostile)
     assert time.monotonic() - began < 2
+
+
+def test_values_are_redacted_and_stay_values() -> None:
+    redactor = Redactor(["12345678", "null, true", "s" * 12])
+    value = {"n": 12345678, "f": 12345678.5, "l": [None, True, 1234567, "a null, true b"], "s" * 12: {"x": "s" * 12}}
+    assert redactor.value(value) == {
+        "n": REDACTED,
+        "f": f"{REDACTED}.5",
+        "l": [None, True, 1234567, f"a {REDACTED} b"],
+        REDACTED: {"x": REDACTED},
+    }

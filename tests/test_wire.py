@@ -118,7 +118,8 @@ def test_a_whole_megabyte_is_read_or_refused_at_once(data: bytes) -> None:
 
 def test_an_object_is_read_and_anything_else_is_unreadable() -> None:
     assert wire.read_object(b'{"a":1}') == {"a": 1}
-    for data in (b"[]", b"null", b'"{}"', b"7"):
+    assert wire.read_object(b'"{}"') == {}, "a sender that encodes its JSON twice"
+    for data in (b"[]", b"null", b'"[]"', b'"x"', b'"NaN"', b"7"):
         with pytest.raises(Unreadable):
             wire.read_object(data)
 

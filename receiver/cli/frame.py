@@ -1,7 +1,6 @@
 """What every command stands in: settings, an open database, and the two ways to say something."""
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from receiver import logs
 from receiver.cli.terminal import one_line
+from receiver.documents import to_json
 from receiver.keys import guessable, known, with_secrets
 from receiver.providers import CONFIG_TYPES
 from receiver.redaction import Redactor
@@ -81,6 +81,6 @@ def say(words: str) -> None:
 def give(document: Any, shown: RenderableType, *, as_json: bool) -> None:
     """Print a result: JSON for machines, otherwise what people read."""
     if as_json:
-        typer.echo(json.dumps(document))  # ASCII: an input may hold what no terminal takes
+        typer.echo(to_json(document))  # ASCII: an input may hold what no terminal takes
     else:
         out.print(shown, markup=False)

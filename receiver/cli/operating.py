@@ -23,13 +23,14 @@ from receiver.keys import prepare_data_dir, with_secrets
 from receiver.providers import CONFIG_TYPES, connect
 from receiver.recovery import recover
 from receiver.registration import register
+from receiver.sandbox.access import is_loopback
 from receiver.sandbox.app import Sandbox
 from receiver.sandbox.app import create_app as create_sandbox
 from receiver.services import Services
 from receiver.store import schema
 from receiver.uploads import NewFile, upload
 from receiver.web.api import provider_documents
-from receiver.web.page_login import LINK
+from receiver.web.page_login import login_link as make_login_link
 
 
 @cli.command()
@@ -52,8 +53,7 @@ def serve(
             say("No provider key is set: this is the sandbox, a simulated provider at no cost.")
         say(f"Serving on {settings.own_address}")
         if login_link or demo:
-            link = services.links.sign(LINK, "1")
-            say(f"Open {settings.own_address}{settings.path_prefix}/login?token={link}")
+            say(f"Open {make_login_link(services)}")
         if demo and settings.sandbox:
             services.background.start(submit_demo(services))
 
@@ -174,9 +174,14 @@ def sandbox(
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
     settings = settings.on_port(listening.getsockname()[1])
+    local = is_loopback(settings.host)
+    tokens = () if local else [each.get_secret_value() for each in with_secrets(settings).api_tokens]
 
     def started() -> None:
         for family in CONFIG_TYPES:
             say(f"{family.upper()}_BASE_URL={settings.own_address}/{family}")
+        if not local:
+            say("From another machine each family's API key is the API token; `receiver token` prints it.")
 
-    server.run(create_sandbox(Sandbox(ledger_path=ledger, late_by=late_by)), settings, listening, started)
+    app = create_sandbox(Sandbox(ledger_path=ledger, late_by=late_by, tokens=tokens))
+    server.run(app, settings, listening, started)

@@ -25,19 +25,35 @@ def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], w
     given: dict[str, Any] = {}
     if whole is not None:
         try:
-            given = wire.read_object(whole)
+            read = wire.read_json(whole)
         except Unreadable as error:
             raise Invalid([Fault(("input",), str(error))]) from error
+        if not isinstance(read, dict):
+            raise Invalid([Fault(("input",), "must be a JSON object")])
+        given = read
     known = (model.parameters if model else None) or {}
-    given |= {name: _value(known.get(name), text) for name, text in parse_pairs("set", pairs).items()}
+    given |= {name: _value(name, known.get(name), text) for name, text in parse_pairs("set", pairs).items()}
     return given | ({"prompt": prompt} if prompt is not None else {})
 
 
-def _value(parameter: Parameter | None, text: str) -> Any:
+def _value(name: str, parameter: Parameter | None, text: str) -> Any:
     """Take a text for a text parameter; for others, and unknown ones, what it is as JSON, else the text."""
     if parameter is not None and parameter.kind == "text":
         return text
     try:
-        return json.loads(text)
-    except ValueError:
+        return wire.read_json(text)
+    except Unreadable as error:
+        if _is_lenient_json(text):
+            raise Invalid([Fault(("set", name), f"{error}; as a text it is written {json.dumps(text)}")]) from error
         return [text] if parameter is not None and parameter.kind == "texts" else text
+
+
+def _is_lenient_json(text: str) -> bool:
+    """Return whether Python reads as JSON what JSON does not allow: `NaN`, infinite numbers, too deep a nesting."""
+    try:
+        json.loads(text)
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True

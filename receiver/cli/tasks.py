@@ -1,6 +1,7 @@
 """Commands about tasks. They work on the database directly, beside a running service."""
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -69,7 +70,16 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     wanted = reading.Filter(states=state or (), provider=provider, model=model, q=q, limit=limit)
-    tasks = run(lambda services: show_all(services, wanted))
+
+    async def work(services: Services) -> list[Document]:
+        tasks, following = await show_all(services, wanted)
+        while following is not None and len(tasks) < limit:
+            rest = replace(wanted, before=following, limit=limit - len(tasks))
+            more, following = await show_all(services, rest)
+            tasks += more
+        return tasks
+
+    tasks = run(work)
     give({"tasks": tasks}, terminal.task_table(tasks) if tasks else Text("no tasks"), as_json=as_json)
 
 
@@ -197,7 +207,7 @@ async def _wait(services: Services, task_ids: list[str], seconds: float) -> list
             return all(task.state in SETTLED for task in known)
 
         await services.store.until(
-            lambda session: [reading.task(session, task_id) for task_id in wanted], over, seconds
+            lambda session: [reading.task(session, task_id) for task_id in wanted], over, seconds, of=wanted
         )
     return [await show(services, task_id) for task_id in wanted]
 

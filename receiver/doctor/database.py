@@ -114,20 +114,28 @@ async def _poller(services: Services) -> list[Finding]:
     words = "nobody has ever swept" if ago is None else f"nobody has swept for {amount(ago)}"
     if on:
         return [wrong("poller", words, "start `receiver serve`, or restart it where it runs")]
+    if ago is None and not await _late(services):
+        hint = "let cron run `* * * * * receiver poll` before you order"
+        return [skipped("poller", f"RECEIVER_POLLER is off, and no task was due yet; {hint}")]
     return [wrong("poller", f"{words}; RECEIVER_POLLER is off", "let cron run `* * * * * receiver poll`")]
 
 
-async def _waiting(services: Services) -> list[Finding]:
+async def _late(services: Services) -> tuple[int, int] | None:
+    """Return how many tasks are overdue, and since when the oldest; None where none is."""
     before = services.clock() - round(OVERDUE * 1000)
-    states = await services.store.read(by_state)
-    late, oldest = await services.store.read(lambda session: condition.overdue(session, before))
+    number, oldest = await services.store.read(lambda session: condition.overdue(session, before))
+    return (number, oldest) if number and oldest is not None else None
+
+
+async def _waiting(services: Services) -> list[Finding]:
+    states, late = await services.store.read(by_state), await _late(services)
     unclear = sum(number for (_, state), number in states.items() if state is State.UNCONFIRMED)
     found = []
     if unclear:
         remedy = "look for them in the provider's list, then `receiver adopt` (`receiver list --state unconfirmed`)"
         found.append(warning("tasks", f"{unclear} unconfirmed: they may have been bought", remedy))
-    if late and oldest is not None:
-        words = f"{late} overdue, the oldest for {amount((services.clock() - oldest) / 1000)}"
+    if late is not None:
+        words = f"{late[0]} overdue, the oldest for {amount((services.clock() - late[1]) / 1000)}"
         found.append(warning("tasks", words, "`receiver poll` looks at them; `receiver show TASK_ID` says why"))
     return found or [ok("tasks", f"{sum(states.values())} in all, none unclear or overdue")]
 

@@ -1,12 +1,12 @@
 """The sandbox as an ASGI application, alone or mounted in another one.
 
 `receiver` mounts `Sandbox.app` and enters `Sandbox.running()` in its own lifespan, since a mounted app has none of its
-own; tests do the same; `create_app` is for running the sandbox alone. It must not ask for more than any credential,
-nor keep one.
+own; tests do the same; `create_app` is for running the sandbox alone. It must not ask for more than any credential of
+whoever is on this machine, nor keep one.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 
+from receiver.sandbox.access import LocalOrToken
 from receiver.sandbox.answers import json_answer
 from receiver.sandbox.apixo import APIXO
 from receiver.sandbox.balances import KIE_ACCOUNT, KIE_FAMILIES, Limit, balance_routes
@@ -49,6 +50,7 @@ class Sandbox:
         callbacks_to: str | None = None,
         kie_creates: tuple[int, float] = (20, 10.0),
         kie_webhook_key: str | None = None,
+        tokens: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Open the ledger, in memory without a path.
@@ -57,6 +59,7 @@ class Sandbox:
         and 4 seconds before a callback is tried again, `clock` gives epoch seconds. With `callbacks_to`, a URL, only
         callback URLs under it are taken: without, whoever reaches the sandbox can make it post anywhere. kie takes so
         many orders within so many seconds (`kie_creates`), and signs its callbacks where there is a `kie_webhook_key`.
+        From another machine a request needs one of the `tokens` as its key.
         """
         self.ledger = Ledger(ledger_path)
         self._clock = clock
@@ -70,6 +73,7 @@ class Sandbox:
         self._shelf = Shelf()
         self.app = Starlette(routes=self._routes(), max_body_size=LARGEST_REQUEST)
         self.app.router.redirect_slashes = False
+        self.app.add_middleware(LocalOrToken, tokens=tokens)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -119,6 +123,8 @@ def _routes_of(family: Family, desk: Desk) -> list[Route]:
     ]
 
 
-async def _show_media(_request: Request) -> Response:
-    """The one video there is, whatever it is called; a browser may ask for a range of it."""
+async def _show_media(request: Request) -> Response:
+    """The one video there is, whatever it is called; a browser may ask for a range of it, and nobody for a hundred."""
+    if "," in request.headers.get("range", ""):
+        return Response(MEDIA.read_bytes(), media_type="video/mp4")
     return FileResponse(MEDIA, media_type="video/mp4")

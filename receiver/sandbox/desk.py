@@ -23,6 +23,8 @@ from receiver.sandbox.purchase import Purchase
 from receiver.sandbox.truth import truth_at
 
 EARLY_SECONDS = 5.0
+MOST_TURNED_AWAY = 10_000
+"""Prompts that are remembered as told to come back; then the sandbox begins anew."""
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ class Desk:
     clock: Callable[[], float]
     callbacks_to: str | None = None
     limit: Limit | None = None
-    _turned_away: set[str] = field(default_factory=set)
+    _turned_away: set[int] = field(default_factory=set)
 
     async def create(self, request: Request) -> ASGIApp:
         """Take an order: a refusal buys nothing, everything else is a purchase, however it is answered."""
@@ -79,8 +81,10 @@ class Desk:
             return self._no(No.BUSY, "Too many requests")
         if knobs.submit is SubmitKnob.REFUSE:
             return self._no(No.REFUSED, "The order is refused, as its prompt asks for")
-        if knobs.submit is SubmitKnob.BUSY and order.prompt not in self._turned_away:
-            self._turned_away.add(order.prompt)
+        if knobs.submit is SubmitKnob.BUSY and hash(order.prompt) not in self._turned_away:
+            if len(self._turned_away) >= MOST_TURNED_AWAY:
+                self._turned_away.clear()
+            self._turned_away.add(hash(order.prompt))
             return self._no(No.BUSY, "Too many requests, try again in a second", {"Retry-After": "1"})
         return None
 

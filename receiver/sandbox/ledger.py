@@ -3,11 +3,15 @@
 The desk records purchases and status requests, the courier records callbacks, the webhook desk records endpoints, tests
 and the public list read. With a path it is also a file of JSON lines, read back at the start. Its methods never await,
 so nothing can come between looking for a purchase and recording it. Only one process may use a file at a time.
+
+It is bounded: of too many purchases the oldest are forgotten, and a file that has grown too large is written anew with
+what is still known.
 """
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +19,34 @@ from receiver.sandbox.endpoints import Endpoint
 from receiver.sandbox.purchase import CallbackTry, Purchase
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much a ledger holds: purchases, their bytes, bytes of its file, and what is noted of one purchase."""
+
+    purchases: int = 50_000
+    size: int = 32 * 1024 * 1024
+    file: int = 128 * 1024 * 1024
+    notes: int = 1000
+
+
 class Ledger:
     """All purchases in the order in which they were made, and the endpoints that are registered, by their id."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, bounds: Bounds = Bounds()) -> None:
         """Open the ledger; the file at `path` is created when missing, for its owner's eyes only."""
         self.purchases: list[Purchase] = []
         self.endpoints: dict[str, Endpoint] = {}
         self._by_id: dict[tuple[str, str], Purchase] = {}
         self._by_key: dict[tuple[str, str], Purchase] = {}
+        self._sizes: dict[tuple[str, str], int] = {}
+        self._bytes = 0
+        self._bounds = bounds
+        self._path = path
         self._file = None if path is None else _open(path)
         if path is not None:
-            for line in path.read_bytes().splitlines():
-                self._replay(json.loads(line))
+            with path.open("rb") as lines:
+                for line in lines:
+                    self._replay(json.loads(line))
 
     def close(self) -> None:
         """Close the file; nothing can be recorded afterwards."""
@@ -50,17 +69,19 @@ class Ledger:
 
     def ask(self, purchase: Purchase) -> None:
         """Count one status request about a purchase."""
-        self._append({"record": "ask", "family": purchase.family, "id": purchase.id})
+        if purchase.status_asks < self._bounds.notes:
+            self._note(purchase, "ask")
         purchase.status_asks += 1
 
     def tried(self, purchase: Purchase, attempt: CallbackTry) -> None:
         """Record one POST to the callback URL and how it was answered."""
-        self._append({"record": "try", "family": purchase.family, "id": purchase.id, **asdict(attempt)})
-        purchase.callbacks.append(attempt)
+        if len(purchase.callbacks) < self._bounds.notes:
+            self._note(purchase, "try", **asdict(attempt))
+            purchase.callbacks.append(attempt)
 
     def delivered(self, purchase: Purchase, delivery: str) -> None:
         """Record that a delivery is through, taken or given up: it is not repeated after a restart."""
-        self._append({"record": "delivered", "family": purchase.family, "id": purchase.id, "delivery": delivery})
+        self._note(purchase, "delivered", delivery=delivery)
         purchase.delivered.append(delivery)
 
     def keep(self, endpoint: Endpoint) -> None:
@@ -76,8 +97,25 @@ class Ledger:
     def _enter(self, purchase: Purchase) -> None:
         self.purchases.append(purchase)
         self._by_id[purchase.family, purchase.id] = purchase
+        self._sizes[purchase.family, purchase.id] = len(json.dumps(asdict(purchase)))
         if purchase.idempotency_key is not None:
             self._by_key[purchase.family, purchase.idempotency_key] = purchase
+        self._bytes += self._sizes[purchase.family, purchase.id]
+        while len(self.purchases) > 1 and (
+            len(self.purchases) > self._bounds.purchases or self._bytes > self._bounds.size
+        ):
+            self._forget(self.purchases.pop(0))
+
+    def _forget(self, purchase: Purchase) -> None:
+        del self._by_id[purchase.family, purchase.id]
+        self._bytes -= self._sizes.pop((purchase.family, purchase.id))
+        if purchase.idempotency_key is not None:
+            self._by_key.pop((purchase.family, purchase.idempotency_key), None)
+
+    def _note(self, purchase: Purchase, record: str, **more: Any) -> None:
+        """Write down something about a purchase, unless it was forgotten."""
+        if (purchase.family, purchase.id) in self._by_id:
+            self._append({"record": record, "family": purchase.family, "id": purchase.id, **more})
 
     def _append(self, record: dict[str, Any], *, durable: bool = False) -> None:
         """Write one line; what a client has been told is worth the wait for the disk, the rest may be told again."""
@@ -85,16 +123,27 @@ class Ledger:
             return
         line = json.dumps(record).encode() + b"\n"
         length = os.fstat(self._file).st_size
+        if length + len(line) > self._bounds.file and self._path is not None:
+            self._file = _rewritten(self._path, self._file, self._records())
+            length = os.fstat(self._file).st_size
         if os.write(self._file, line) < len(line):
             os.ftruncate(self._file, length)
             raise OSError("The ledger could not be written: the disk is full")
         if durable:
             os.fsync(self._file)
 
+    def _records(self) -> Iterator[dict[str, Any]]:
+        """Everything that is known, as it is written down."""
+        for purchase in self.purchases:
+            yield {"record": "purchase", **asdict(purchase)}
+        for endpoint in self.endpoints.values():
+            yield {"record": "endpoint", **asdict(endpoint)}
+
     def _replay(self, record: dict[str, Any]) -> None:
         kind = record.pop("record")
         if kind == "purchase":
-            self._enter(Purchase(**record))
+            tries = [CallbackTry(**each) for each in record.pop("callbacks", ())]
+            self._enter(Purchase(**record, callbacks=tries))
         elif kind == "endpoint":
             self.endpoints[record["id"]] = Endpoint(**record)
         elif kind == "no endpoint":
@@ -103,13 +152,27 @@ class Ledger:
             self._replay_news(kind, record)
 
     def _replay_news(self, kind: str, record: dict[str, Any]) -> None:
-        purchase = self._by_id[record.pop("family"), record.pop("id")]
+        purchase = self._by_id.get((record.pop("family"), record.pop("id")))
+        if purchase is None:
+            return
         if kind == "ask":
             purchase.status_asks += 1
         elif kind == "try":
             purchase.callbacks.append(CallbackTry(**record))
         else:
             purchase.delivered.append(record["delivery"])
+
+
+def _rewritten(path: Path, before: int, records: Iterator[dict[str, Any]]) -> int:
+    """Write a ledger's file anew, beside the one that there is, and put it in its place; returns its descriptor."""
+    draft = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writing:
+        writing.writelines(json.dumps(record).encode() + b"\n" for record in records)
+        writing.flush()
+        os.fsync(writing.fileno())
+    draft.replace(path)
+    os.close(before)
+    return _open(path)
 
 
 def _open(path: Path) -> int:

@@ -21,6 +21,7 @@ from receiver.sandbox.rivya import error, iso, refusal
 from receiver.sandbox.signing import new_secret
 
 PATH = "/rivya/api/v1/webhooks"
+MOST_ENDPOINTS = 1000
 LONGEST_NAME = 255
 RULES = {
     "event_types": Rule(
@@ -70,6 +71,8 @@ class Webhooks:
         if "event_types" not in body:
             raise OrderError("Missing required field: event_types")
         check(body, RULES)
+        if len(self.ledger.endpoints) >= MOST_ENDPOINTS:
+            raise OrderError(f"At most {MOST_ENDPOINTS} endpoints can be registered")
         now = self.clock()
         endpoint = Endpoint(
             id=f"whend_{secrets.token_hex(12)}",

@@ -6,14 +6,14 @@ Nothing above this package writes SQL, and nothing in it decides what a task's s
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from receiver.store.changes import Changes
+from receiver.store.changes import Changes, Watch, how_tasks_stand
 from receiver.store.door import Door
 from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
 from receiver.store.transaction import Transaction, Unit
@@ -48,16 +48,20 @@ class Store:
         """Run a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
-    async def until(self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float) -> T:
+    async def until(
+        self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float, *, of: Iterable[str] = ()
+    ) -> T:
         """Run a query, and again after every commit of anybody, until its result is `done` or the time is over.
 
+        With the ids of tasks (`of`), only after such commits as changed the state, lease or progress of one of them.
         Returns the last result. Raises `StoreUnavailable`.
         """
         end = time.monotonic() + seconds
-        with self._changes.watching():
+        with self._changes.watching(of) as watch:
             while True:
-                committed = await self._changes.upcoming()  # taken before the query, so that no commit falls in between
-                result = await self.read(query)
+                committed = await self._changes.upcoming(watch)  # before the query: no commit falls in between
+                result, seen = await self.read(lambda session: _with_tasks(session, query, watch))
+                watch.has_seen(seen)
                 left = end - time.monotonic()
                 if done(result) or left <= 0:
                     return result
@@ -78,3 +82,11 @@ class Store:
                 return query(session)
         except DBAPIError as error:
             raise unavailable(error) from error
+
+
+def _with_tasks(session: Session, query: Callable[[Session], T], watch: Watch) -> tuple[T, dict[str, Any]]:
+    """Run a query, and read in the same transaction how the tasks stand that are waited for."""
+    if not watch.task_ids:
+        return query(session), {}
+    seen = how_tasks_stand(session.connection(), list(watch.task_ids))
+    return query(session), seen

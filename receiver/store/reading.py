@@ -6,7 +6,7 @@ Every function takes a read-only session of `Store.read`.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
 from sqlalchemy.orm import defer
@@ -16,6 +16,7 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from receiver.states import State
+from receiver.store.engine import sqlite_module
 from receiver.tables import Attempt, Check, Delivery, History, Output, Task
 from receiver.wire import clean
 
@@ -28,6 +29,12 @@ BODY_BYTES = 66_560
 ALL_BODIES = 1024 * 1024
 """Bytes read of all bodies of a history together: strangers may have sent a hundred of the largest."""
 LEAST_BYTES = 4096
+LIST_BYTES = 1024 * 1024
+"""Bytes of the tasks in one answer to a list."""
+ROW_BYTES = 1000
+"""Bytes of a task or output besides its long texts."""
+SHOWN_PROMPT = 300
+"""Characters of a prompt in a list for people."""
 
 
 class Beginning(bytes):
@@ -144,28 +151,77 @@ class Filter:
     limit: int = 50
 
 
+def brief_listing(session: Session, wanted: Filter) -> list[Task]:
+    """List tasks for people: of each only what a line shows, with the beginning of its prompt."""
+    query = _filtered(session, select(Task, func.substr(Task.prompt, 1, SHOWN_PROMPT)), wanted)
+    unseen = (Task.input, Task.meta, Task.result, Task.pending, Task.prompt)
+    found = []
+    for task, prompt in session.execute(query.options(*map(_deferred, unseen)), execution_options=_caching(wanted)):
+        set_committed_value(task, "prompt", prompt)
+        found.append(task)
+    return found
+
+
 def listing(session: Session, wanted: Filter) -> list[Task]:
-    """List tasks."""
-    query = select(Task).order_by(col(Task.id).desc()).limit(wanted.limit)
+    """List whole tasks, as many as `LIST_BYTES` hold and at least one."""
+    return listing_page(session, wanted)[0]
+
+
+def listing_page(session: Session, wanted: Filter) -> tuple[list[Task], str | None]:
+    """List whole tasks, as many as `LIST_BYTES` hold and at least one; returns the cursor to what follows, if any."""
+    sizes = _filtered(session, select(Task.id, _size(session)), wanted)
+    ids: list[str] = []
+    left, found = LIST_BYTES, session.execute(sizes, execution_options=_caching(wanted)).all()
+    for task_id, size in found:
+        left -= size
+        if left < 0 and ids:
+            break
+        ids.append(task_id)
+    query = select(Task).where(col(Task.id).in_(ids)).order_by(col(Task.id).desc())
+    tasks = list(session.exec(query.options(*map(_deferred, (Task.prompt, Task.pending)))))
+    more = len(ids) < len(found) or len(ids) == wanted.limit
+    return tasks, ids[-1] if ids and more else None
+
+
+def _filtered(session: Session, query: Any, wanted: Filter) -> Any:
+    query = query.order_by(col(Task.id).desc()).limit(wanted.limit)
     if wanted.states:
         query = query.where(col(Task.state).in_(wanted.states))
     for column, value in ((Task.provider, wanted.provider), (Task.model, wanted.model)):
         if value is not None:
-            query = query.where(column == clean(value))
+            query = query.where(col(column) == clean(value))
     if wanted.q:
         like = "%" + re.sub(r"([%_\\])", r"\\\1", clean(wanted.q)) + "%"
         query = query.where(
             or_(*(col(column).ilike(like, escape="\\") for column in (Task.prompt, Task.id, Task.remote_id)))
         )
     if wanted.since is not None:
-        query = query.where(Task.created_at >= wanted.since)
+        query = query.where(col(Task.created_at) >= wanted.since)
     if wanted.until is not None:
-        query = query.where(Task.created_at < wanted.until)
+        query = query.where(col(Task.created_at) < wanted.until)
     if wanted.before is not None:
-        query = query.where(Task.id < wanted.before)
+        query = query.where(col(Task.id) < wanted.before)
     for key, value in wanted.metadata.items():
         query = query.where(_labelled(session, clean(key), clean(value)))
-    return list(session.exec(query))
+    return query
+
+
+def _caching(wanted: Filter) -> dict[str, Any]:
+    """Keep no compiled statement of each number of metadata filters that somebody tries: each is large."""
+    return {"compiled_cache": None} if wanted.metadata else {}
+
+
+def _size(session: Session) -> ColumnElement[int]:
+    """Measure what of a task is shown, without reading it."""
+    old = session.get_bind().dialect.name == "sqlite" and sqlite_module().sqlite_version_info < (3, 43)
+    length = func.length if old else func.octet_length
+    urls = select(func.sum(length(Output.url) + ROW_BYTES)).where(Output.task_id == Task.id).scalar_subquery()
+    parts = (length(column) for column in (Task.input, Task.meta, Task.result, Task.notices, Task.error_message))
+    return ROW_BYTES + sum((func.coalesce(part, 0) for part in (*parts, urls)), literal(0))
+
+
+def _deferred(attribute: Any) -> ORMOption:
+    return defer(attribute)
 
 
 def _labelled(session: Session, key: str, value: str) -> ColumnElement[bool]:

@@ -1,7 +1,6 @@
 """The API under `/api`: each endpoint reads a request, calls one function below and answers with a document."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +8,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver import adoption, poller, submission, wire
+from receiver import adoption, poller, submission
 from receiver.balances import balance
 from receiver.checks import check_now
-from receiver.documents import Document, history_document, moment, provider_document, task_document
+from receiver.documents import Document, history_document, moment, provider_document, task_document, to_json
 from receiver.errors import NotFound
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
@@ -26,7 +25,7 @@ from receiver.store.spending import Spent
 from receiver.submission import NewTask
 from receiver.tables import Output, Task
 from receiver.web import access, queries
-from receiver.web.bodies import read_body, read_json
+from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
 SPEND_DAYS = 30
@@ -34,7 +33,7 @@ SPEND_DAYS = 30
 
 def answer(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
-    return Response(json.dumps(document).encode("ascii"), status, headers, media_type="application/json")
+    return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
 
 
 async def create_task(request: Request) -> Response:
@@ -58,9 +57,13 @@ async def create_task(request: Request) -> Response:
 async def list_tasks(request: Request) -> Response:
     """GET /api/tasks."""
     await access.require_api(request)
-    wanted = queries.wanted(request)
-    shown = await show_all(_services(request), wanted)
-    return answer({"tasks": shown, "next": shown[-1]["id"] if len(shown) == wanted.limit else None})
+    services, wanted = _services(request), queries.wanted(request)
+
+    def query(session: Session) -> Response:  # written where it is read: a megabyte may take a while
+        shown, following = _listed(services, wanted, session)
+        return answer({"tasks": shown, "next": following})
+
+    return await services.store.read(query)
 
 
 async def get_task(request: Request) -> Response:
@@ -69,11 +72,11 @@ async def get_task(request: Request) -> Response:
     query = queries.checked(queries.WaitQuery, dict(request.query_params), "query")
     services, task_id = _services(request), request.path_params["id"]
 
-    def over(found: tuple[Task, list[Output]] | None) -> bool:
-        return found is None or found[0].state in SETTLED
+    def over(task: Task | None) -> bool:
+        return task is None or task.state in SETTLED
 
     if query.wait:
-        await services.store.until(lambda session: _task(session, task_id), over, query.wait)
+        await services.store.until(lambda session: reading.task(session, task_id), over, query.wait, of=[task_id])
     return answer(await show(services, task_id))
 
 
@@ -178,15 +181,15 @@ async def show(services: Services, task_id: str) -> Document:
     return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
 
 
-async def show_all(services: Services, wanted: Filter) -> list[Document]:
-    """Return the documents of the tasks that a filter lets through."""
+async def show_all(services: Services, wanted: Filter) -> tuple[list[Document], str | None]:
+    """Return the documents of tasks that a filter lets through, as many as one answer holds, and the next cursor."""
+    return await services.store.read(lambda session: _listed(services, wanted, session))
 
-    def query(session: Session) -> tuple[list[Task], dict[str, list[Output]]]:
-        rows = reading.listing(session, wanted)
-        return rows, reading.outputs(session, [row.id for row in rows])
 
-    rows, files = await services.store.read(query)
-    return [task_document(row, files[row.id], services.redactor, sandbox=services.settings.sandbox) for row in rows]
+def _listed(services: Services, wanted: Filter, session: Session) -> tuple[list[Document], str | None]:
+    rows, following = reading.listing_page(session, wanted)
+    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
+    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
 
 
 def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:
@@ -252,7 +255,7 @@ async def _bare(request: Request) -> None:
     await access.require_api(request)
     queries.no_query(request)
     if body := await read_body(request, 1024):
-        queries.checked(queries.EmptyBody, wire.read_object(body))
+        queries.checked(queries.EmptyBody, read_object(body))
 
 
 async def _created(request: Request, task_id: str, is_new: bool) -> Response:  # noqa: FBT001 - as submission gives it

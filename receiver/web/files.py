@@ -1,7 +1,6 @@
 """`POST /api/files`: takes a reference file, bounded and on disk, and streams it on to its provider."""
 
 import asyncio
-import json
 import mimetypes
 import os
 import re
@@ -15,11 +14,12 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from receiver import uploads
+from receiver.documents import to_json
 from receiver.providers.base import Uploaded
 from receiver.services import Services
 from receiver.uploads import NewFile
 from receiver.web import access, queries
-from receiver.web.bodies import CLOSE
+from receiver.web.bodies import CLOSE, refuse_compressed, refuse_larger
 
 SECONDS = 300.0
 """A file that takes longer to arrive is not waited for."""
@@ -58,7 +58,7 @@ async def upload_file(request: Request) -> Response:
     except ClientDisconnect as error:
         raise HTTPException(400, "The body broke off.") from error
     document = {"provider": given.provider, "id": made.id, "url": made.url, "input": dict(made.input)}
-    return Response(json.dumps(document).encode("ascii"), media_type="application/json")
+    return Response(to_json(document).encode("ascii"), media_type="application/json")
 
 
 async def _hand_on(services: Services, given: FileForm) -> Uploaded:
@@ -93,8 +93,7 @@ def _mime_type(file: UploadFile, name: str) -> str:
 
 
 def _require_form(request: Request) -> None:
-    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise HTTPException(415, "Send the body without a Content-Encoding.")
+    refuse_compressed(request)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise HTTPException(415, "Send the file as multipart/form-data.")
 
@@ -103,9 +102,7 @@ class _Bounded(Request):
     """A request whose body has a largest size, declared or not; raises `HTTPException` 413 beyond it."""
 
     def __init__(self, request: Request, limit: int) -> None:
-        declared = request.headers.get("content-length", "")
-        if declared.isdigit() and (len(declared) > 15 or int(declared) > limit):
-            raise _too_large(limit)
+        refuse_larger(request, limit, _too_large(limit))
         size = 0
 
         async def receive() -> Message:
@@ -113,11 +110,11 @@ class _Bounded(Request):
             message: Any = await request.receive()
             size += len(message.get("body", b""))
             if size > limit:
-                raise _too_large(limit)
+                raise HTTPException(413, _too_large(limit), headers=CLOSE)
             return dict(message)
 
         super().__init__(request.scope, receive)
 
 
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"file: at most {limit} bytes are taken, all in all.", headers=CLOSE)
+def _too_large(limit: int) -> str:
+    return f"file: at most {limit} bytes are taken, all in all."

@@ -3,6 +3,7 @@
 The handlers in `pages` call it before anything else. It never changes anything, and it never needs JavaScript.
 """
 
+import asyncio
 import secrets
 from collections.abc import Collection
 from urllib.parse import parse_qsl, urlsplit
@@ -12,10 +13,14 @@ from starlette.requests import Request
 
 from receiver.services import Services
 from receiver.web import access
-from receiver.web.bodies import read_body
+from receiver.web.bodies import read_body, strangers_body
+from receiver.web.page_frame import MAX_WAY_BACK
 from receiver.web.queries import MAX_KEY
 
-MAX_FORM = 2 * 1024 * 1024
+MAX_ORDER = 2 * 1024 * 1024
+"""Bytes of the form of an order, whose parameters may be long."""
+MAX_FORM = 16 * 1024
+"""Bytes of every other form."""
 MAX_FIELDS = 200
 URLENCODED = "application/x-www-form-urlencoded"
 OWN_SITE = frozenset({"same-origin", "none"})
@@ -24,37 +29,45 @@ Form = dict[str, str]
 FOREIGN = "This form was sent from somewhere else, so nothing was done. Open the page here and try again."
 
 
-async def read_form(request: Request) -> Form:
-    """Read a posted form, once; of a field given twice the last counts. Raises `HTTPException`."""
+async def our_form(request: Request, limit: int = MAX_FORM) -> Form:
+    """Read a form of this session, once, whose body is at most `limit` bytes; raises `HTTPException` 403 for any other.
+
+    Only who is logged in gets here, so a body is never read before it is known whose it is.
+    """
     known: Form | None = getattr(request.state, "form", None)
     if known is not None:
         return known
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != URLENCODED:
-        raise HTTPException(415, f"Send a form as {URLENCODED}.")
-    body = await read_body(request, MAX_FORM)
-    try:
-        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise HTTPException(400, f"At most {MAX_FIELDS} fields are taken.") from error
-    # A text area sends every line end as CRLF.
-    form: Form = {name: value.replace("\r\n", "\n") for name, value in pairs}
-    request.state.form = form
-    return form
-
-
-async def our_form(request: Request) -> Form:
-    """Read a form of this session; raises `HTTPException` 403 for any other."""
     refuse_other_sites(request, {"null"})
-    form = await read_form(request)
+    _require_form(request)
+    body = await read_body(request, limit)
+    form = await asyncio.to_thread(_parsed, body) if len(body) > MAX_FORM else _parsed(body)
     if not access.form_is_ours(request, form.get("csrf", "")):
         raise HTTPException(403, FOREIGN)
+    request.state.form = form
     return form
 
 
 async def login_form(request: Request) -> Form:
     """Read the login form, which has no session to prove itself with; raises `HTTPException` 403 for a foreign one."""
     refuse_other_sites(request, ())
-    return await read_form(request)
+    _require_form(request)
+    async with strangers_body(request, MAX_FORM) as body:
+        return _parsed(body)
+
+
+def _require_form(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != URLENCODED:
+        raise HTTPException(415, f"Send a form as {URLENCODED}.")
+
+
+def _parsed(body: bytes) -> Form:
+    """Parse a form; of a field given twice the last counts."""
+    try:
+        pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise HTTPException(400, f"At most {MAX_FIELDS} fields are taken.") from error
+    # A text area sends every line end as CRLF.
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
 
 
 def refuse_other_sites(request: Request, besides: Collection[str]) -> None:
@@ -81,7 +94,7 @@ def _own_hosts(request: Request) -> set[str]:
 def local_path(given: str) -> str:
     """Return a path of ours to go on to; `/` for anything that could lead elsewhere."""
     ours = given.startswith("/") and "//" not in given and "\\" not in given and given.isprintable()
-    return given if ours else "/"
+    return given if ours and len(given) <= MAX_WAY_BACK else "/"
 
 
 def new_key() -> str:

@@ -21,6 +21,9 @@ from receiver.web import access, page_time, page_words, sessions
 from receiver.web.headers import HEADERS
 from receiver.web.problems import RETRY_SECONDS, status_of
 
+MAX_WAY_BACK = 2000
+"""Characters of a path of ours to go on to after the login."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 OnTrouble = Callable[[Request, StoreUnavailable], Awaitable[Response]]
 
@@ -117,7 +120,7 @@ def _to_login(request: Request) -> Response:
     if request.method not in access.SAFE:
         task_id = request.path_params.get("id")
         wanted = f"/tasks/{task_id}" if task_id else "/"
-    return redirect(request, f"/login?{urlencode({'next': wanted})}")
+    return redirect(request, f"/login?{urlencode({'next': wanted if len(wanted) <= MAX_WAY_BACK else '/'})}")
 
 
 def _error(request: Request, status: int, message: str) -> Response:

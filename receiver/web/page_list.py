@@ -14,7 +14,7 @@ from receiver import wire
 from receiver.states import State
 from receiver.store.reading import Filter
 from receiver.web.page_time import DAY
-from receiver.web.queries import METADATA, ListQuery, checked
+from receiver.web.queries import METADATA, ListQuery, checked, refuse_many_filters
 
 PER_PAGE = 50
 LOOK_STATES = (State.UNCONFIRMED, State.EXPIRED)
@@ -91,13 +91,15 @@ def read(request: Request) -> Wanted:
     ]
     pairs = tuple((name, value) for name, value in known if value)
     fields = {name: _zoned(value) if name in _TIMES else value for name, value in pairs if name in _FIELDS}
+    metadata = {name.removeprefix(METADATA): value for name, value in pairs if name.startswith(METADATA)}
+    refuse_many_filters(metadata)
     query = checked(ListQuery, {**fields, "state": [value for name, value in pairs if name == "state"]}, "query")
     wanted = Filter(
         states=query.state,
         provider=query.provider,
         model=query.model,
         q=query.q,
-        metadata={name.removeprefix(METADATA): value for name, value in pairs if name.startswith(METADATA)},
+        metadata=metadata,
         since=None if query.since is None else round(query.since.timestamp() * 1000),
         until=None if query.until is None else round(query.until.timestamp() * 1000),
         before=query.cursor,

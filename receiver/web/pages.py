@@ -12,7 +12,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from receiver import adoption, submission
 from receiver.balances import balance
@@ -25,6 +24,7 @@ from receiver.store import Session, reading, spending
 from receiver.store.counts import by_state
 from receiver.web import form_order, forms, page_history, page_list, page_login, page_providers, page_task, page_words
 from receiver.web.page_frame import page, redirect, render, services_of
+from receiver.web.static_files import StaticFiles
 
 
 async def show_tasks(request: Request) -> Response:
@@ -34,8 +34,8 @@ async def show_tasks(request: Request) -> Response:
 
     def query(session: Session) -> dict[str, Any]:
         return {
-            "tasks": reading.listing(session, wanted.filter),
-            "looks": [] if wanted.chosen else reading.listing(session, page_list.attention(now)),
+            "tasks": reading.brief_listing(session, wanted.filter),
+            "looks": [] if wanted.chosen else reading.brief_listing(session, page_list.attention(now)),
             "counted": by_state(session),
         }
 
@@ -137,7 +137,7 @@ async def show_new(request: Request) -> Response:
 
 async def order_task(request: Request) -> Response:
     """POST /new: order a task, which spends; what was typed is kept where it cannot be taken."""
-    form, services = await forms.our_form(request), services_of(request)
+    form, services = await forms.our_form(request, forms.MAX_ORDER), services_of(request)
     provider, name = form.get("provider", ""), form.get("model", "")
     try:
         order = form_order.order(provider, name, _model(request, provider, name), form)
@@ -153,7 +153,7 @@ async def order_task(request: Request) -> Response:
 
 async def keep_order(request: Request, error: StoreUnavailable) -> Response:
     """POST /new while the database is away: nothing is ordered, and nothing typed is lost."""
-    form = await forms.our_form(request)
+    form = await forms.our_form(request, forms.MAX_ORDER)
     fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
     return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
 
@@ -201,15 +201,6 @@ def _example(request: Request) -> tuple[str, str]:
     return next(((name, next(iter(account.models), "MODEL")) for name, account in accounts.items()), ("", ""))
 
 
-class _Static(StaticFiles):
-    """Our own files. A browser keeps them, and asks each time whether they are still the same (ETag)."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update({"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
-        return response
-
-
 ROUTES: list[BaseRoute] = [
     Route("/login", page(page_login.show_login, open_to_all=True), methods=["GET"]),
     Route("/login", page(page_login.log_in, open_to_all=True), methods=["POST"]),
@@ -224,5 +215,5 @@ ROUTES: list[BaseRoute] = [
     Route("/new", page(order_task, unstored=keep_order), methods=["POST"]),
     Route("/providers", page(show_providers), methods=["GET"]),
     Route("/providers/{name}/balance", page(ask_balance), methods=["POST"]),
-    Mount("/static", _Static(directory=Path(__file__).with_name("static"))),
+    Mount("/static", StaticFiles(Path(__file__).with_name("static"))),
 ]

@@ -18,6 +18,8 @@ M = TypeVar("M", bound=BaseModel)
 KEY = "Idempotency-Key"
 MAX_KEY = 255
 MAX_WAIT = 60
+MAX_FILTERS = 20
+"""Metadata entries that one list is filtered by."""
 MAX_FIELDS = 100
 """Fields of a body or query; each unknown one is told, so that many more would take their time."""
 METADATA = "metadata."
@@ -149,6 +151,7 @@ def wanted(request: Request) -> Filter:
             metadata[name.removeprefix(METADATA)] = value
         else:
             single[name] = value
+    refuse_many_filters(metadata)
     query = checked(ListQuery, {**single, "state": states}, "query")
     return Filter(
         states=query.state,
@@ -161,6 +164,14 @@ def wanted(request: Request) -> Filter:
         before=query.cursor,
         limit=query.limit,
     )
+
+
+def refuse_many_filters(metadata: Mapping[str, str]) -> None:
+    """Refuse a list with more metadata filters than one statement should have; raises `Invalid`."""
+    if len(metadata) > MAX_FILTERS:
+        raise Invalid(
+            [Fault(("query", METADATA + "*"), f"at most {MAX_FILTERS} filters are taken, not {len(metadata)}")]
+        )
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -5,6 +5,7 @@ is worth nothing once that token is taken out of the settings. Only an end is wr
 """
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -52,9 +53,9 @@ class Session:
 def read(request: Request) -> Session | None:
     """Return the session in a request's cookie, which may have been ended; None where there is none that counts."""
     services = _services(request)
-    text = request.cookies.get(_name(request), "")
+    text = _cookie(request)
     for token in services.settings.api_tokens:
-        value = services.links.read(_purpose(token.get_secret_value()), text, SECONDS)
+        value = services.links.read(_purpose(services, token.get_secret_value()), text, SECONDS)
         if value is not None:
             session_id, begun, seen = value.split(".")
             session = Session(session_id, token.get_secret_value(), int(begun), int(seen))
@@ -99,7 +100,7 @@ def _put(request: Request, response: Response, session: Session) -> None:
     value = f"{session.id}.{session.begun}.{session.seen}"
     response.set_cookie(
         _name(request),
-        services.links.sign(_purpose(session.token), value),
+        services.links.sign(_purpose(services, session.token), value),
         max_age=max((session.expires() - services.clock()) // 1000, 0),
         path="/",
         secure=_is_secure(request),
@@ -108,8 +109,16 @@ def _put(request: Request, response: Response, session: Session) -> None:
     )
 
 
-def _purpose(token: str) -> str:
-    return f"session of {token}"
+def _cookie(request: Request) -> str:
+    """Return our cookie's value, and look at no other cookie: a stranger may send thousands."""
+    name = re.escape(_name(request))
+    values = re.findall(rf"(?:^|;)[ \t]*{name}=([^;]*)", request.headers.get("cookie", ""))
+    return values[-1].strip() if values else ""
+
+
+def _purpose(services: Services, token: str) -> str:
+    # The sandbox shares keys, tokens and the browser's cookies with the service on the same data directory.
+    return f"{'sandbox ' if services.settings.sandbox else ''}session of {token}"
 
 
 def _name(request: Request) -> str:

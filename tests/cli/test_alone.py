@@ -60,6 +60,26 @@ def test_wrong_use_exits_2_and_says_how(empty: Home) -> None:
         assert "Usage" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "n=NaN"], 'set.n: not JSON: NaN is not JSON; as a text it is written "NaN"'),
+        (["--set", "n=-Infinity"], "-Infinity is not JSON"),
+        (["--set", 'n={"a": [1, NaN]}'], "NaN is not JSON"),
+        (["--set", "n=1e999"], "a number out of range"),
+        (["--set", "n=" + "[" * 200 + "]" * 200], "nested deeper than 100 levels"),
+        (["--input", '{"n": NaN}'], "input: not JSON: NaN is not JSON"),
+        (["--input", '"{}"'], "input: must be a JSON object"),
+    ],
+)
+def test_what_is_no_json_is_refused_at_the_way_in_with_plain_words(empty: Home, words: list[str], told: str) -> None:
+    assert empty.run("migrate").code == 0
+    ran = empty.run("submit", "gateway", "a-model", "-p", "x", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.err
+    assert empty.run("list", "--json").document == {"tasks": []}
+
+
 def test_offline_a_task_is_stored_withdrawn_and_ordered_again(empty: Home) -> None:
     """Nobody listens where the sandbox would be: provably not sent, so it waits."""
     empty.settings |= {"PORT": "1", "RECEIVER_POLL_EVERY": "0.01"}

@@ -73,7 +73,6 @@ async def test_a_whole_and_current_database_is_fine_but_for_its_poller(file: Pat
         ("on", None, "nobody has ever swept"),
         ("off", 2, ""),
         ("off", 20, "nobody has swept for 20 min; RECEIVER_POLLER is off"),
-        ("off", None, "nobody has ever swept"),
     ],
 )
 async def test_a_silent_poller_is_wrong_and_its_remedy_depends_on_who_sweeps(
@@ -88,6 +87,19 @@ async def test_a_silent_poller_is_wrong_and_its_remedy_depends_on_who_sweeps(
         is_wrong(finding, words, "receiver serve" if poller == "on" else "let cron run `* * * * * receiver poll`")
     else:
         assert finding.verdict is Verdict.OK
+
+
+async def test_where_cron_sweeps_a_fresh_installation_is_not_wrong_until_a_task_was_due(file: Path) -> None:
+    finding = (await look(file, RECEIVER_POLLER="off")).the("poller")
+    assert finding.verdict is Verdict.SKIPPED
+    assert "RECEIVER_POLLER is off" in finding.words
+    assert "receiver poll" in finding.words
+    due = time.time_ns() // 1_000_000 - 10 * MINUTE
+    store = Store(f"sqlite:///{file}")
+    await store.write(add_tasks(task_row(next_check_at=due, created_at=due, updated_at=due, state="submitted")))
+    await store.close()
+    finding = (await look(file, RECEIVER_POLLER="off")).the("poller")
+    is_wrong(finding, "nobody has ever swept", "let cron run `* * * * * receiver poll`")
 
 
 # --- the journal

@@ -1,13 +1,14 @@
-"""The ledger is the witness: it counts every purchase, forgets none, and gives no secret away."""
+"""The ledger is the witness: it counts every purchase, forgets none but the oldest of very many, and keeps secrets."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from receiver.sandbox.app import Sandbox
-from receiver.sandbox.ledger import Ledger
+from receiver.sandbox.ledger import Bounds, Ledger
 from receiver.sandbox.purchase import CallbackTry, Purchase
 
 from .conftest import Clock
@@ -127,3 +128,56 @@ async def test_no_credential_is_kept_anywhere(tmp_path: Path, clock: Clock) -> N
         listed = await shop.purchases()
     assert "rvya_sk_any" not in json.dumps(listed)
     assert "rvya_sk_any" not in path.read_text()
+
+
+# --- bounds
+
+
+def many(number: int, size: int = 10) -> list[Purchase]:
+    return [replace(purchase(f"task_{n}", f"key_{n}"), order={"prompt": "x" * size}) for n in range(number)]
+
+
+def test_beyond_its_bounds_it_forgets_the_oldest() -> None:
+    ledger = Ledger(bounds=Bounds(purchases=10, size=20_000))
+    for each in many(25):
+        ledger.buy(each)
+    assert [each.id for each in ledger.purchases] == [f"task_{n}" for n in range(15, 25)]
+    assert ledger.find("rivya", "task_3") is None
+    assert ledger.bought_under("rivya", "key_3") is None
+    assert ledger.bought_under("rivya", "key_24") is not None
+    for each in many(3, size=9_000):
+        ledger.buy(each)
+    assert len(ledger.purchases) == 2, "in bytes, too"
+
+
+def test_a_file_that_has_grown_is_written_anew_and_read_back_the_same(tmp_path: Path) -> None:
+    bounds = Bounds(purchases=10, file=20_000)
+    path = tmp_path / "ledger.jsonl"
+    ledger = Ledger(path, bounds)
+    forgotten, *_, last = bought = many(60)
+    for each in bought:
+        ledger.buy(each)
+        ledger.tried(each, CallbackTry("end", 1.5, 200))
+        for _ in range(20):
+            ledger.ask(each)
+        ledger.delivered(each, "end")
+        assert path.stat().st_size <= 20_000
+    ledger.tried(forgotten, CallbackTry("end", 2.5, 503))
+    assert (path.stat().st_mode & 0o777, last.status_asks) == (0o600, 20)
+    assert os.listdir(tmp_path) == ["ledger.jsonl"]  # noqa: PTH208 - names
+    ledger.close()
+    again = Ledger(path, bounds)
+    assert again.purchases == ledger.purchases
+    again.close()
+
+
+def test_what_is_said_of_a_purchase_is_bounded(tmp_path: Path) -> None:
+    ledger, one = Ledger(tmp_path / "ledger.jsonl", Bounds(notes=5)), purchase()
+    ledger.buy(one)
+    before = (tmp_path / "ledger.jsonl").stat().st_size
+    for number in range(1000):
+        ledger.ask(one)
+        ledger.tried(one, CallbackTry("end", number, 500))
+    assert (one.status_asks, len(one.callbacks)) == (1000, 5)
+    assert (tmp_path / "ledger.jsonl").stat().st_size < before + 2000
+    ledger.close()

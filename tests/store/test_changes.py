@@ -13,6 +13,7 @@ from receiver.errors import StoreUnavailable
 from receiver.store import Store, heartbeats
 
 from .rig import beat, beats, move, outside, python, remove, timed, until, url_of
+from .waiting import assert_each_waiter_is_woken_for_its_own_task, assert_hostile_ids_are_waited_for_like_others
 
 pytestmark = pytest.mark.anyio
 
@@ -178,3 +179,11 @@ async def test_closing_in_the_middle_of_looks_breaks_nothing(file: Path) -> None
         await store.close()
         with pytest.raises(StoreUnavailable):
             await task
+
+
+async def test_who_waits_for_a_task_is_woken_by_its_changes_only(store: Store) -> None:
+    await assert_each_waiter_is_woken_for_its_own_task(store)
+
+
+async def test_hostile_ids_are_waited_for_like_others(store: Store) -> None:
+    await assert_hostile_ids_are_waited_for_like_others(store)

@@ -30,6 +30,7 @@ from .ended import assert_ends_and_forgets
 from .labels import NUMBERS, assert_found_by_its_text
 from .releases import steps_at
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
+from .waiting import assert_each_waiter_is_woken_for_its_own_task, assert_hostile_ids_are_waited_for_like_others
 
 pytestmark = [
     pytest.mark.anyio,
@@ -275,3 +276,11 @@ def test_amounts_of_an_earlier_release_become_exact(server: str, other: Engine) 
     with other.connect() as connection:
         found = connection.execute(text("SELECT estimated, reserved, charged FROM task")).one()
     assert tuple(found) == (100_000, 999_999_999_123_456, None)
+
+
+async def test_who_waits_for_a_task_is_woken_by_its_changes_only(store: Store) -> None:
+    await assert_each_waiter_is_woken_for_its_own_task(store)
+
+
+async def test_hostile_ids_are_waited_for_like_others(store: Store) -> None:
+    await assert_hostile_ids_are_waited_for_like_others(store)

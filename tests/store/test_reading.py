@@ -12,6 +12,7 @@ from sqlmodel import Session
 from receiver.states import State
 from receiver.store import Store, reading, tasks
 from receiver.store.reading import Filter
+from receiver.tables import as_json
 
 from .labels import NUMBERS, assert_found_by_its_text
 from .rig import NOW, add_tasks, look, outside, task_row
@@ -181,3 +182,53 @@ async def test_the_files_of_many_tasks_come_in_order(store: Store, file: Path) -
 @pytest.mark.parametrize("task_id", ["tsk_missing", "", "\udcff", "\0", "x" * 10_000])
 async def test_a_task_that_is_not_there_is_none(store: Store, task_id: str) -> None:
     assert await store.read(lambda session: reading.task(session, task_id)) is None
+
+
+# --- large tasks
+
+
+async def test_a_page_of_large_tasks_is_bounded_in_bytes_and_its_cursor_leads_to_all_of_them(store: Store) -> None:
+    large = as_json({"prompt": "x" * 300_000})
+    await add(store, {f"tsk_{n:02}": {"input": large, "prompt": "x" * 300_000} for n in range(20)})
+    await add(store, {f"tsk_{n:02}": {"input": "{}"} for n in range(20, 30)})
+    pages: list[list[str]] = []
+    cursor = None
+    while cursor is not None or not pages:
+        wanted = Filter(limit=200, before=cursor)
+        rows, cursor = await store.read(lambda session, wanted=wanted: reading.listing_page(session, wanted))  # type: ignore[misc]  # a default binds it
+        assert sum(len(as_json(row.input)) for row in rows) <= reading.LIST_BYTES
+        pages.append([row.id for row in rows])
+    assert [task_id for page in pages for task_id in page] == [f"tsk_{n:02}" for n in reversed(range(30))]
+    assert [len(page) for page in pages] == [13, 3, 3, 3, 3, 3, 2]
+
+
+async def test_a_task_that_is_larger_than_a_page_stands_alone(store: Store) -> None:
+    await add(store, {f"tsk_{n}": {"result": as_json("x" * 3_000_000)} for n in range(3)})
+    rows, cursor = await store.read(lambda session: reading.listing_page(session, Filter()))
+    assert ([row.id for row in rows], cursor) == (["tsk_2"], "tsk_2")
+
+
+async def test_many_large_outputs_count_too(store: Store) -> None:
+    await add(store, {f"tsk_{n}": {} for n in range(5)})
+    output = {"url": "x" * 8000, "kind": "video", "expires_at": None}
+    for number in range(5):
+        await store.write(lambda tx, number=number: tasks.insert_outputs(tx, f"tsk_{number}", [output] * 50))  # type: ignore[misc]
+    rows, cursor = await store.read(lambda session: reading.listing_page(session, Filter()))
+    assert ([row.id for row in rows], cursor) == (["tsk_4", "tsk_3"], "tsk_3")
+
+
+async def test_a_list_for_people_reads_no_inputs_and_only_the_beginnings_of_prompts(store: Store) -> None:
+    await add(store, {"tsk_1": {"input": as_json({"a": "x" * 300_000}), "prompt": "x" * 300_000}})
+    (row,) = await store.read(lambda session: reading.brief_listing(session, Filter()))
+    assert row.prompt == "x" * reading.SHOWN_PROMPT
+    assert not {"input", "meta", "result", "pending"} & set(row.__dict__)
+
+
+async def test_metadata_filters_pin_no_compiled_statement(store: Store) -> None:
+    await add(store, {"tsk_1": {"metadata": {f"k{n}": n for n in range(20)}}})
+    await page_of(store, Filter())
+    before = len(store._reader._compiled_cache or ())
+    for number in range(1, 20):
+        labels = {f"k{n}": str(n) for n in range(number)}
+        assert await page_of(store, Filter(metadata=labels)) == ["tsk_1"]
+    assert len(store._reader._compiled_cache or ()) <= before + 1

@@ -10,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from receiver.keys import with_secrets
 from receiver.links import Links
-from receiver.web.page_login import LINK
+from receiver.providers import CONFIG_TYPES
+from receiver.settings import Settings
+from receiver.web.page_login import link_token
 from tests.cli.rig import QUICK, Home, Served, serving
 from tests.torture.harness import Torture
 
@@ -96,8 +99,11 @@ def told(served: Served, words: str) -> dict[str, str]:
             url = links.callback_url("revid", task["id"]) or ""
             assert httpx.post(url, json=body, trust_env=False).json() == {"outcome": "applied"}
             paths[name] = f"/tasks/{task['id']}"
-    link = links.sign(LINK, "1")
-    return {name: f"{home.url}/login?token={link}&next={path}" for name, path in {**paths, "list": "/"}.items()}
+    settings = with_secrets(Settings.load(home.environ(), CONFIG_TYPES))
+    return {
+        name: f"{home.url}/login?token={link_token(links, settings)}&next={path}"
+        for name, path in {**paths, "list": "/"}.items()
+    }
 
 
 def test_nothing_that_strangers_write_runs_in_a_browser(

@@ -8,7 +8,7 @@ import pytest
 from starlette.routing import Route
 
 from receiver.states import State
-from receiver.web.page_login import LINK
+from receiver.web.page_login import link_token
 from receiver.web.pages import ROUTES
 from tests.web.site import ORIGIN, REVID, TOKEN, Page, Site, stranger
 
@@ -109,7 +109,7 @@ async def test_a_form_without_this_sessions_token_changes_nothing(site: Site, te
         "cut": ours[:-1],
         "of another session": theirs,
         "of no session": links.sign("form", ""),
-        "of a login link": links.sign(LINK, "1"),
+        "of a login link": link_token(links, site.services.settings),
         "the session itself": session,
         "the API token": TOKEN,
         "signed for something else": links.sign("session", session.partition(".")[0]),

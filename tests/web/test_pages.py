@@ -11,7 +11,7 @@ from receiver.providers import FAMILIES
 from receiver.states import State
 from receiver.store import journal
 from receiver.web import form_order, page_words
-from receiver.web.page_login import LINK
+from receiver.web.page_login import link_token
 from tests.web.site import KEY, NOW, REAL, REVID, TOKEN, Gone, Page, Site, stranger, tell
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ async def test_wrong_password_gives_no_session(site: Site) -> None:
 
 async def test_login_link_gives_a_session(site: Site) -> None:
     async with stranger(site) as browser:
-        link = site.services.links.sign(LINK, "1")
+        link = link_token(site.services.links, site.services.settings)
         answer = await browser.get("/login", params={"token": link, "next": "/providers"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/providers")
         assert (await browser.get("/providers")).status_code == 200
@@ -70,7 +70,8 @@ async def test_wrong_or_old_login_link_gives_the_form(site: Site, kind: str) -> 
         def get_timestamp(self) -> int:
             return int(time.time()) - 25 * 3600
 
-    old = Yesterday(KEY, salt=f"receiver {LINK}", key_derivation="hmac", digest_method=hashlib.sha256).sign("1")
+    salt = f"receiver login link to the sandbox of {TOKEN}"
+    old = Yesterday(KEY, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).sign("1")
     links = {"nonsense": "x", "other purpose": site.services.links.sign("session", "1"), "old": old.decode()}
     async with stranger(site) as browser:
         answer = await browser.get("/login", params={"token": links[kind]})
@@ -100,7 +101,9 @@ async def test_wrong_or_old_login_link_gives_the_form(site: Site, kind: str) -> 
 async def test_login_never_leads_elsewhere(site: Site, elsewhere: str) -> None:
     async with stranger(site) as browser:
         form = await browser.post("/login", data={"password": TOKEN, "next": elsewhere})
-        linked = await browser.get("/login", params={"token": site.services.links.sign(LINK, "1"), "next": elsewhere})
+    async with stranger(site) as browser:
+        link = link_token(site.services.links, site.services.settings)
+        linked = await browser.get("/login", params={"token": link, "next": elsewhere})
     assert [form.headers["location"], linked.headers["location"]] == ["/", "/"]
 
 

@@ -1,5 +1,6 @@
 """The pages' sessions: their cookie, and everything that ends them. Guessing tokens is slow."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,11 +14,11 @@ from pydantic import SecretStr
 from receiver.services import Services
 from receiver.throttle import FAILURES, SECONDS
 from receiver.web import sessions
-from receiver.web.page_login import LINK
+from receiver.web.page_login import link_token
 from receiver.web.sessions import COOKIE, SECURE_COOKIE
 from tests.behaviour.service import Clock
 from tests.torture.harness import Torture
-from tests.web.site import NOW, ORIGIN, TOKEN, Gone, Page, Site, opened, stranger
+from tests.web.site import NOW, ORIGIN, REAL, TOKEN, Gone, Page, Site, opened, stranger
 
 pytestmark = [pytest.mark.anyio]
 
@@ -123,7 +124,7 @@ async def test_a_preset_cookie_is_never_adopted(site: Site) -> None:
 @pytest.mark.row("F3")
 async def test_a_text_signed_for_something_else_is_no_session(site: Site) -> None:
     links, value = site.services.links, f"id.{NOW}.{NOW}"
-    for purpose in ("session", "form", LINK, "session of ", f"session of {OTHER}"):
+    for purpose in ("session", "form", "login link", "session of ", f"session of {OTHER}", f"session of {TOKEN}"):
         assert not await is_in(site, links.sign(purpose, value)), purpose
     (whole,) = cookies(await log_in(site)).values()
     assert await is_in(site, whole.value)
@@ -188,7 +189,9 @@ async def test_a_session_dies_with_the_token_that_opened_it(empty: Path, tmp_pat
     async with opened(empty, tmp_path, {}, api_tokens=tokens) as site:
         first, second = [cookies(await log_in(site, token=token))[COOKIE].value for token in (TOKEN, OTHER)]
         async with stranger(site) as browser:
-            linked = await browser.get("/login", params={"token": site.services.links.sign(LINK, "1")})
+            linked = await browser.get(
+                "/login", params={"token": link_token(site.services.links, site.services.settings)}
+            )
         by_link = cookies(linked)[COOKIE].value
         assert [await is_in(site, each) for each in (first, second, by_link)] == [True, True, True]
         for kept, expected in ((OTHER, [False, True, False]), (TOKEN, [True, False, True])):
@@ -235,6 +238,85 @@ async def test_ended_sessions_are_forgotten_when_their_cookies_would_be_dead_any
     assert len(timed.content()["ended_session"]) == 2
 
 
+# --- login links
+
+
+def _named(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+async def follow(site: Site, link: str, **headers: str) -> httpx.Response:
+    """Open a login link as a browser that is not logged in."""
+    async with stranger(site) as browser:
+        return await browser.get("/login", params={"token": link, "next": "/providers"}, headers=_named(headers))
+
+
+@pytest.mark.row("F3")
+async def test_a_login_link_opens_the_pages_once_also_after_a_restart(site: Site) -> None:
+    link = link_token(site.services.links, site.services.settings)
+    first, second = await follow(site, link), await follow(site, link)
+    assert [(answer.status_code, COOKIE in cookies(answer)) for answer in (first, second)] == [
+        (303, True),
+        (200, False),
+    ]
+    assert "was used before" in Page(second).text
+    site.app.state.services = again = Services.open(site.services.settings, clock=lambda: NOW)
+    assert (await follow(site, link)).status_code == 200
+    assert (await follow(site, link_token(again.links, again.settings))).status_code == 303
+    await again.close()
+
+
+@pytest.mark.row("F3")
+async def test_of_many_who_open_a_login_link_at_once_one_gets_in(site: Site) -> None:
+    link = link_token(site.services.links, site.services.settings)
+    answers = await asyncio.gather(*(follow(site, link) for _ in range(20)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [303]
+
+
+@pytest.mark.row("F3")
+async def test_looking_at_a_login_link_ahead_does_not_use_it_up(site: Site) -> None:
+    link = link_token(site.services.links, site.services.settings)
+    async with stranger(site) as browser:
+        assert (await browser.head("/login", params={"token": link})).status_code == 200
+    assert not cookies(await follow(site, link, Sec_Purpose="prefetch;prerender"))
+    assert (await site.browser.get("/login", params={"token": link})).status_code == 303, "who is in already"
+    assert cookies(await follow(site, link))
+
+
+@pytest.mark.row("F3")
+async def test_a_login_link_dies_with_the_token_that_it_was_made_for(site: Site) -> None:
+    link = link_token(site.services.links, site.services.settings)
+    settings = site.services.settings.model_copy(update={"api_tokens": (SecretStr(OTHER),)})
+    site.app.state.services = replace(site.services, settings=settings)
+    assert (await follow(site, link)).status_code == 200
+
+
+@pytest.mark.row("F3")
+async def test_what_the_sandbox_gave_opens_nothing_of_the_service_with_real_keys(empty: Path, tmp_path: Path) -> None:
+    """On the same data directory they share signing keys and API token, and a browser sends the same cookies."""
+    given: dict[bool, tuple[str, str]] = {}
+    for sandbox in (True, False):
+        async with opened(empty, tmp_path, {} if sandbox else REAL) as site:
+            assert site.services.settings.sandbox is sandbox
+            session = cookies(await log_in(site))[COOKIE].value
+            given[sandbox] = link_token(site.services.links, site.services.settings), session
+            link, cookie = given[True]
+            assert await is_in(site, cookie) is sandbox
+            if not sandbox:
+                assert not cookies(await follow(site, link))
+                assert await is_in(site, session)
+
+
+@pytest.mark.row("F3")
+async def test_a_login_link_is_not_used_up_where_that_cannot_be_written_down(site: Site) -> None:
+    link = link_token(site.services.links, site.services.settings)
+    there, site.app.state.services = site.services, replace(site.services, store=Gone())
+    refused = await follow(site, link)
+    assert (refused.status_code, cookies(refused)) == (503, {})
+    site.app.state.services = there
+    assert cookies(await follow(site, link))
+
+
 # --- guessing
 
 
@@ -278,5 +360,5 @@ async def test_who_guesses_keeps_nobody_else_out(timed: Site) -> None:
     assert (await guess(timed, "2001:db8:0:2::1", TOKEN)).status_code == 303
     assert (await timed.browser.get("/")).status_code == 200
     async with stranger(timed, client=("2001:db8:0:1::1", 1)) as browser:
-        link = await browser.get("/login", params={"token": timed.services.links.sign(LINK, "1")})
+        link = await browser.get("/login", params={"token": link_token(timed.services.links, timed.services.settings)})
     assert link.status_code == 303, "a link cannot be guessed"

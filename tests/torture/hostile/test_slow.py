@@ -113,7 +113,9 @@ def kinds(target: Target) -> dict[str, Act]:
         "a slow callback": dripping(head(target.path) + "{"),
         "a slow callback to nobody": dripping(head("/callbacks/revid/no-token")),
         "a slow order of a stranger": dripping(head("/api/tasks")),
-        "a slow login": dripping(head("/login", Content_Type="application/x-www-form-urlencoded")),
+        "a slow login": dripping(
+            head("/login", Content_Type="application/x-www-form-urlencoded").replace("100000", "10000")
+        ),
         "a slow body of a GET": dripping(head("/healthz").replace("POST", "GET")),
         "a slow chunk": dripping(
             f"POST {target.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nFFFF\r\n"
