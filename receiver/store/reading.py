@@ -3,12 +3,13 @@
 Every function takes a read-only session of `Store.read`.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
+from sqlalchemy import ColumnElement, LargeBinary, Text, case, cast, inspect, or_
 from sqlalchemy.orm import defer
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import ORMOption
@@ -16,8 +17,7 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from receiver.states import State
-from receiver.tables import Attempt, Check, Delivery, History, Output, Task
-from receiver.wire import clean
+from receiver.tables import Attempt, Check, Delivery, History, Output, Task, as_json
 
 T = TypeVar("T", Attempt, Check, Delivery)
 
@@ -38,7 +38,7 @@ class Beginning(bytes):
 
 def task(session: Session, task_id: str) -> Task | None:
     """Read one task."""
-    return session.get(Task, clean(task_id))
+    return session.get(Task, task_id)
 
 
 def by_key(session: Session, key: str) -> Task | None:
@@ -146,9 +146,9 @@ def listing(session: Session, wanted: Filter) -> list[Task]:
         query = query.where(col(Task.state).in_(wanted.states))
     for column, value in ((Task.provider, wanted.provider), (Task.model, wanted.model)):
         if value is not None:
-            query = query.where(column == clean(value))
+            query = query.where(column == value)
     if wanted.q:
-        like = "%" + re.sub(r"([%_\\])", r"\\\1", clean(wanted.q)) + "%"
+        like = "%" + re.sub(r"([%_\\])", r"\\\1", wanted.q) + "%"
         query = query.where(
             or_(*(col(column).ilike(like, escape="\\") for column in (Task.prompt, Task.id, Task.remote_id)))
         )
@@ -158,19 +158,55 @@ def listing(session: Session, wanted: Filter) -> list[Task]:
         query = query.where(Task.created_at < wanted.until)
     if wanted.before is not None:
         query = query.where(Task.id < wanted.before)
+    return _labelled(session, query, wanted) if wanted.metadata else list(session.exec(query))
+
+
+def _labelled(session: Session, query: SelectOfScalar[Task], wanted: Filter) -> list[Task]:
+    """List the tasks that have all wanted entries in their metadata.
+
+    The database picks out what may match by the very text that it stores, which both databases compare in the same
+    way; what does match is decided here, since each of them reads numbers, NUL and half characters differently.
+    """
     for key, value in wanted.metadata.items():
-        query = query.where(_labelled(session, clean(key), clean(value)))
-    return list(session.exec(query))
+        entries = [f"{as_json(key)}:{text}" for text in _ways_to_write(value)]
+        query = query.where(or_(*(_position(session, entry) > 0 for entry in entries)))
+    found: list[Task] = []
+    last = None
+    while len(found) < wanted.limit:
+        more = list(session.exec(query if last is None else query.where(Task.id < last)))
+        found += [task for task in more if _has_all(task.meta, wanted.metadata)]
+        if len(more) < wanted.limit:
+            break
+        last = more[-1].id
+    return found[: wanted.limit]
 
 
-def _labelled(session: Session, key: str, value: str) -> ColumnElement[bool]:
-    """Match a metadata entry by its value's text."""
-    if session.get_bind().dialect.name == "sqlite":
-        entries = func.json_each(col(Task.meta)).table_valued("key", "value", "type")
-        words = entries.c.type.in_(("true", "false"))  # whose value is 1 or 0
-        text: ColumnElement[str] = case((words, entries.c.type), else_=cast(entries.c.value, Text))
-    else:
-        entries = func.json_each_text(cast(col(Task.meta), JSON)).table_valued("key", "value")
-        text = cast(entries.c.value, Text)
-    found = select(literal(1)).select_from(entries)  # a correlated EXISTS: no key can be read as a path
-    return found.where(entries.c.key == key, text == value).exists()
+def _position(session: Session, text: str) -> ColumnElement[int]:
+    """Find a text in the metadata as it is stored."""
+    of_dialect = func.instr if session.get_bind().dialect.name == "sqlite" else func.strpos
+    return of_dialect(cast(col(Task.meta), Text), text)
+
+
+def _ways_to_write(value: str) -> set[str]:
+    """Return how JSON may hold what a filter says: as a text, or as the number, word or list that it looks like."""
+    return {as_json(value), *(filter(None, [_canonical(value)]))}
+
+
+def _canonical(value: str) -> str | None:
+    """Write a JSON value as it is stored; None where a filter says a text, or nothing."""
+    try:
+        read = json.loads(value)
+        return None if read is None or isinstance(read, str) else as_json(read)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_all(metadata: Mapping[str, object], wanted: Mapping[str, str]) -> bool:
+    return all(_is(metadata.get(key), value) for key, value in wanted.items())
+
+
+def _is(stored: object, value: str) -> bool:
+    """Return whether a metadata entry is what a filter says; an empty one is nothing."""
+    if stored is None or isinstance(stored, str):
+        return stored == value
+    return as_json(stored) == _canonical(value)
