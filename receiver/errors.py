@@ -8,6 +8,7 @@ ReceiverError
 ├── Forged             answer 401: a signature scheme is configured and this does not satisfy it
 ├── Unreadable         keep the bytes, ask the provider
 ├── StoreUnavailable   answer 503 with Retry-After: nothing was stored
+│   └── OutcomeUnknown     the same, but it may be stored all the same
 └── ProviderError      one request to a provider did not bring what it should
     ├── Refused            it will not work unchanged: the task failed
     │   └── KeyConflict    the idempotency key was used before with another body
@@ -61,7 +62,11 @@ class Unreadable(ReceiverError):
 
 
 class StoreUnavailable(ReceiverError):
-    """The database could not be reached or written in time; nothing of this unit was stored."""
+    """The database could not be read or written in time; nothing of this unit was stored."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The database took the unit, and did not say in time whether it is stored: it may be, now or later."""
 
 
 class ProviderError(ReceiverError):

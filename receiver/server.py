@@ -17,6 +17,7 @@ import uvicorn
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from receiver import last_resort
 from receiver.connections import OWN_FILES, Crowd, Punctual
 from receiver.errors import ConfigError
 from receiver.settings import Settings
@@ -138,6 +139,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            last_resort.start()
         super().handle_exit(sig, frame)
         self.force_exit = False  # the stop is short; broken off, it would leave leases and unfinished requests
 

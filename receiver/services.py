@@ -30,6 +30,9 @@ T = TypeVar("T")
 LEASE_MARGIN = 6.0
 """Seconds by which a lease outlives the longest request: for the commits before and after it."""
 
+LAST_WRITES = 2.0
+"""Seconds in which what a stop breaks off writes down how it ended."""
+
 
 def clock() -> int:
     """Return the time in Unix milliseconds. Nothing else reads the clock."""
@@ -120,8 +123,10 @@ class Services:
         )
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Let work in flight end, at most so long, then close connections and database."""
+        """Let work in flight end, at most so long, then close connections and database, whatever that does."""
+        last = asyncio.get_running_loop().call_later(seconds, self.store.end_within, LAST_WRITES)
         await self.background.drain(seconds)
+        last.cancel()
         await self.outbound.close()
         await self.store.close()
 

@@ -13,10 +13,10 @@ from receiver import wire
 from receiver.amounts import to_millionths
 from receiver.attempts import attempt
 from receiver.catalog import refuse_owned
-from receiver.errors import Conflict, Fault, Invalid, NotFound
+from receiver.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnknown
 from receiver.ids import new_id
 from receiver.limits import refuse_dearer_than_a_day
-from receiver.moves import move
+from receiver.moves import move, notice
 from receiver.services import Services
 from receiver.states import SETTLED, State, Via
 from receiver.store import Transaction, reading, tasks
@@ -112,11 +112,31 @@ async def place(
         tasks.insert_task(tx, row)
         return None
 
-    racing = await services.store.write(insert)
+    try:
+        racing = await services.store.write(insert)
+    except OutcomeUnknown:
+        if order.key is None and row["state"] == State.QUEUED:
+            services.background.start(_withdraw(services, str(row["id"])))
+        raise
     if racing is None:
         return str(row["id"]), True
     await _first_try(services, racing)
     return racing, False
+
+
+async def _withdraw(services: Services, task_id: str) -> None:
+    """Let an order not be sent whose caller was refused: without a key, the next one would buy it a second time."""
+
+    def unit(tx: Transaction) -> None:
+        row = tasks.current(tx, task_id)
+        if row is None:
+            return
+        words = "Not sent: whoever ordered it was told that it could not be stored."
+        context = services.context(row["provider"])
+        # As whoever ordered it would, if they knew of it.
+        move(tx, row, State.CANCELLED, Via.HAND, context, leased_until=None, **notice(row, words))
+
+    await services.insist(unit)
 
 
 async def cancel(services: Services, task_id: str) -> None:

@@ -45,6 +45,8 @@ def serve(
     settings = guarded(settings.on_port(listening.getsockname()[1]))
     prepare_data_dir(settings.data_dir)
     schema.migrate(settings.database)
+    for risk in schema.risks(settings.database):
+        say(risk)
     app = create_app(settings)
 
     def started() -> None:
@@ -161,6 +163,8 @@ def migrate() -> None:
     settings = load_settings()
     prepare_data_dir(settings.data_dir)
     before, after = schema.migrate(settings.database)
+    for risk in schema.risks(settings.database):
+        say(risk)
     say(f"The schema is {after}." if before == after else f"The schema was {before or 'not there'} and is {after}.")
 
 

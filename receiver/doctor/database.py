@@ -47,7 +47,7 @@ def missing(settings: Settings) -> Missing | None:
 
 def _parted(words: str) -> tuple[str, str]:
     """Part what is wrong from what to do about it, where the error says both."""
-    for mark in ("`receiver serve` or", "Run this as", "run `receiver migrate`", "install that"):
+    for mark in ("`receiver serve` or", "Run this as", "run `receiver migrate`", "install that", "Create one with"):
         if (at := words.find(mark)) > 0:
             return words[:at].rstrip(" .;"), words[at:].rstrip(".")
     return words, "start it, or correct RECEIVER_DATABASE_URL; or restore a backup, if the file is damaged"
@@ -74,7 +74,17 @@ async def _writable(services: Services) -> list[Finding]:
 
 async def _journal(services: Services) -> list[Finding]:
     mode = await services.store.read(condition.journal_mode)
-    return [] if mode is None else [journal(mode, sqlite_module().sqlite_version_info)]
+    if mode is None:
+        return [durability(*await services.store.read(condition.durability))]
+    return [journal(mode, sqlite_module().sqlite_version_info)]
+
+
+def durability(version: str, switched_off: list[str]) -> Finding:
+    """Judge what a PostgreSQL cluster keeps over a power cut; when a write counts as stored is up to us."""
+    if not switched_off:
+        return ok("durability", f"PostgreSQL {version}: every write waits for the disk, whatever role and cluster say")
+    words = f"PostgreSQL {version} runs with {' and '.join(f'{name} = off' for name in switched_off)}: {schema.AT_RISK}"
+    return warning("durability", words, f"{schema.turn_on(switched_off)}, then `SELECT pg_reload_conf()`")
 
 
 def journal(mode: str, version: tuple[int, ...]) -> Finding:

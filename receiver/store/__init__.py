@@ -7,15 +7,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
+from receiver.store import error_codes
 from receiver.store.changes import Changes, Watch, how_tasks_stand
 from receiver.store.door import Door
 from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
+from receiver.store.readers import Readers
 from receiver.store.transaction import Transaction, Unit
 
 __all__ = ["Session", "Store", "Transaction", "Unit"]
@@ -31,22 +32,20 @@ class Store:
     def __init__(self, url: str) -> None:
         """Open a database that exists and is migrated; raises `ConfigError` naming the path where it is missing."""
         require_database(url)
-        self._writer = writer_engine(url)
-        self._reader = reader_engine(url)
-        self._door = Door(self._writer)
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
-        self._changes = Changes(self._reader)
+        self._door = Door(writer_engine(url))
+        self._readers = Readers(reader_engine(url), READERS, "reader")
+        self._changes = Changes(Readers(reader_engine(url), 1, "watcher"))
 
     async def write(self, unit: Unit[T]) -> T:
         """Run a unit through the one door and return its result once it is durable.
 
-        Raises `StoreUnavailable`, and whatever the unit raises.
+        Raises `StoreUnavailable` in time whatever the database does, and whatever the unit raises.
         """
         return await self._door.write(unit)
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+        return await self._readers.run(partial(self._read, query))
 
     async def until(
         self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float, *, of: Iterable[str] = ()
@@ -69,18 +68,22 @@ class Store:
                     async with asyncio.timeout(left):
                         await committed.wait()
 
+    def end_within(self, seconds: float) -> None:
+        """Let no write take longer than so many seconds from now: this process is ending."""
+        self._door.end_within(seconds)
+
     async def close(self) -> None:
-        """Finish what is being written and close all connections."""
-        await self._changes.close()
+        """Finish what is being written and close all connections; what the database does not let go is left behind."""
+        await asyncio.gather(self._changes.close(), self._readers.close())
         await self._door.close()
-        self._threads.shutdown()
-        self._reader.dispose()
 
     def _read(self, query: Callable[[Session], T]) -> T:
         try:
-            with Session(self._reader) as session:
+            with Session(self._readers.engine) as session:
                 return query(session)
-        except DBAPIError as error:
+        except Exception as error:
+            if not error_codes.is_of_driver(error):
+                raise
             raise unavailable(error) from error
 
 

@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from receiver.errors import StoreUnavailable
 from receiver.store.engine import moved, unavailable
+from receiver.store.readers import CLOSE_SECONDS, Readers
 from receiver.wire import clean
 
 LOOK_EVERY = 0.05
@@ -50,12 +52,12 @@ class Watch:
 class Changes:
     """Wakes waiters after commits."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
         self._watches: set[Watch] = set()
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def watching(self, task_ids: Iterable[str] = ()) -> Iterator[Watch]:
@@ -72,49 +74,59 @@ class Changes:
 
         Raises `StoreUnavailable`.
         """
-        async with self._starting:
-            if self._closed:
-                raise StoreUnavailable("the database is closed: this process is ending")
-            if self._watcher is None or self._watcher.done():
-                connection, seen = await asyncio.to_thread(self._first_look)
-                self._watcher = asyncio.create_task(self._watch(connection, seen))
-            watch.changed = asyncio.Event()
+        if self._closed:
+            raise StoreUnavailable("the database is closed: this process is ending")
+        if self._watcher is None or self._watcher.done():
+            if self._starting is None or self._starting.done():
+                self._starting = asyncio.create_task(self._start())
+            await asyncio.shield(self._starting)  # for all who wait: each would have to be patient after the other
+        watch.changed = asyncio.Event()
         return watch.changed
+
+    async def _start(self) -> None:
+        connection, seen = await self._readers.run(self._first_look)
+        self._watcher = asyncio.create_task(self._watch(connection, seen))
 
     async def close(self) -> None:
         """Stop watching; whoever waits is woken."""
         self._closed = True
-        async with self._starting:
-            if self._watcher is not None:
-                await self._watcher  # not cancelled, since its thread may be using the connection
+        if self._watcher is not None:
+            # Not cancelled, since its thread may be using the connection: and it may be stuck.
+            await asyncio.wait({self._watcher}, timeout=CLOSE_SECONDS)
+        await self._readers.close()
 
     def _first_look(self) -> tuple[Connection, Any]:
         try:
-            connection = self._engine.connect()
+            connection = self._readers.engine.connect()
         except DBAPIError as error:
             raise unavailable(error) from error
-        return connection, _version(connection)
+        try:
+            return connection, _version(connection)
+        except StoreUnavailable:
+            _give_back(connection)
+            raise
 
     async def _watch(self, connection: Connection, seen: Any) -> None:
+        with contextlib.suppress(StoreUnavailable):  # those who wait find out by themselves, and begin anew
+            await self._watch_until_it_fails(connection, seen)
+        with contextlib.suppress(StoreUnavailable):  # closed
+            self._readers.start(partial(_give_back, connection))
+        self._wake()
+
+    async def _watch_until_it_fails(self, connection: Connection, seen: Any) -> None:
         loop, pause = asyncio.get_running_loop(), LOOK_EVERY
-        try:
-            while self._watches and not self._closed and not moved(connection.info):
-                await asyncio.sleep(pause)
-                now, began = await asyncio.to_thread(_version, connection), loop.time()
-                if now != seen:
-                    seen = now
-                    await self._wake_for_changes(connection)
-                pause = max(LOOK_EVERY, REST * (loop.time() - began))
-        except StoreUnavailable:
-            connection.invalidate()  # those who wait find out by themselves, and begin anew
-        finally:
-            connection.close()
-            self._wake()
+        while self._watches and not self._closed and not moved(connection.info):
+            await asyncio.sleep(pause)
+            now, began = await self._readers.run(partial(_version, connection)), loop.time()
+            if now != seen:
+                seen = now
+                await self._wake_for_changes(connection)
+            pause = max(LOOK_EVERY, REST * (loop.time() - began))
 
     async def _wake_for_changes(self, connection: Connection) -> None:
         ids = sorted(frozenset[str]().union(*(watch.task_ids for watch in self._watches)))
         watches = list(self._watches)  # who comes later has looked for himself after this commit
-        found = await asyncio.to_thread(_look_at_tasks, connection, ids) if ids else {}
+        found = await self._readers.run(partial(_look_at_tasks, connection, ids)) if ids else {}
         for watch in watches:
             if watch.task_ids:
                 watch.compare(found)
@@ -124,6 +136,14 @@ class Changes:
     def _wake(self) -> None:
         for watch in self._watches:
             watch.changed.set()
+
+
+def _give_back(connection: Connection) -> None:
+    """Give a connection back to its pool, or up where it is broken."""
+    try:
+        connection.close()
+    except DBAPIError:
+        connection.invalidate()
 
 
 def _version(connection: Connection) -> Any:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, func, select
 
 from receiver.states import State
+from receiver.store import error_codes, postgresql
 from receiver.tables import Task
 
 STEPS = 10_000
@@ -24,6 +25,12 @@ def journal_mode(session: Session) -> str | None:
     return str(session.connection().exec_driver_sql("PRAGMA journal_mode").scalar()).lower()
 
 
+def durability(session: Session) -> tuple[str, list[str]]:
+    """Return the version of a PostgreSQL, and what is off that keeps its cluster over a power cut."""
+    connection = session.connection()
+    return str(connection.exec_driver_sql("SHOW server_version").scalar()), postgresql.switched_off(connection)
+
+
 def faults(session: Session, seconds: float) -> list[str] | None:
     """Look for damage in an SQLite database; None where that takes longer than so many seconds. PostgreSQL has none."""
     if not _is_sqlite(session):
@@ -32,7 +39,7 @@ def faults(session: Session, seconds: float) -> list[str] | None:
         with _at_most(session, seconds):
             found = session.connection().exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
     except OperationalError as error:
-        if "interrupted" not in str(error):
+        if not error_codes.is_interrupted(error):
             raise
         return None
     return [str(words) for words in found if words != "ok"]

@@ -16,14 +16,14 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
 from receiver.errors import ConfigError, StoreUnavailable
+from receiver.store import postgresql
+from receiver.store.transaction import cleaned
 
 log = structlog.get_logger()
 
 _FILE = "file"
 LOCK_WAIT_MS = 250
-"""How long the database itself lets a writer wait for a lock; the door tries again until its units run out of time."""
-READ_WAIT_MS = 3_000
-"""How long PostgreSQL lets a reader wait for a lock; SQLite's never has to."""
+"""How long SQLite itself lets a writer wait for a lock; the door tries again until its units run out of time."""
 MIGRATION_WAIT_MS = 30_000
 """How long a migration waits for the one of another process to end."""
 
@@ -78,7 +78,6 @@ def writer_engine(url: str) -> Engine:
         log.warning("sqlite_too_old", version=module.sqlite_version, remedy="journal_mode=TRUNCATE is used, not WAL")
     engine = _engine(make_url(url), pragmas={**_DURABLE, "foreign_keys": "ON"}, pool_size=1, max_overflow=0)
     _keep_to_file(engine)
-    _wait_for_locks(engine, LOCK_WAIT_MS)
     return engine
 
 
@@ -91,11 +90,18 @@ def reader_engine(url: str) -> Engine:
     parsed = make_url(url)
     engine = _engine(parsed, pragmas={"query_only": "ON", **_SMALL_CACHE}, pool_size=4, max_overflow=4)
     _keep_to_file(engine)
-    _wait_for_locks(engine, READ_WAIT_MS)
-    if parsed.get_backend_name() != "sqlite":
-        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    _take_any_text(engine)
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    else:
+        postgresql.begin_reads(engine)
+        event.listen(engine, "connect", _prepare_nothing)
     return engine
+
+
+def _prepare_nothing(connection: Any, _record: Any) -> None:
+    """Prepare no statements: a pooler may run the next query elsewhere, and the gain is for writes."""
+    connection.prepare_threshold = None
 
 
 def migration_engine(url: str) -> Engine:
@@ -105,21 +111,19 @@ def migration_engine(url: str) -> Engine:
     engine = _engine(parsed, pragmas={**patient, **_DURABLE, "foreign_keys": "OFF"}, poolclass=NullPool)
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    else:
+        postgresql.begin_migrations(engine)
     return engine
 
 
-def _wait_for_locks(engine: Engine, milliseconds: int) -> None:
-    """Let PostgreSQL give up a lock that somebody holds for long: by itself it waits for ever, and all callers with it.
+def _take_any_text(engine: Engine) -> None:
+    """Clean the texts of every query, as those are clean that are stored: nothing else could equal them."""
 
-    It is said after connecting, and not in the connection's options, which poolers refuse.
-    """
-    if engine.dialect.name != "postgresql":
-        return
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: Any) -> None:
-        connection.execute(f"SET lock_timeout = {milliseconds}")
-        connection.commit()
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def clean(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> tuple[str, Any]:
+        if isinstance(parameters, Mapping):
+            return statement, cleaned(parameters)
+        return statement, parameters
 
 
 def _keep_to_file(engine: Engine) -> None:
@@ -161,7 +165,9 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True, connect_args={"connect_timeout": 3}, **options)
+        # Transactions are begun by us, with all that is to be set for them.
+        said = {name: value for name, value in postgresql.CONNECT.items() if name not in url.query}
+        return create_engine(url, hide_parameters=True, connect_args=said, isolation_level="AUTOCOMMIT", **options)
     module = sqlite_module()
     engine = create_engine(
         url,

@@ -3,12 +3,13 @@
 Every function takes a read-only session of `Store.read`.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
+from sqlalchemy import ColumnElement, LargeBinary, Text, case, cast, inspect, literal, or_
 from sqlalchemy.orm import defer
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.interfaces import ORMOption
@@ -17,8 +18,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from receiver.states import State
 from receiver.store.engine import sqlite_module
-from receiver.tables import Attempt, Check, Delivery, History, Output, Task
-from receiver.wire import clean
+from receiver.tables import Attempt, Check, Delivery, History, Output, Task, as_json
 
 T = TypeVar("T", Attempt, Check, Delivery)
 
@@ -45,7 +45,7 @@ class Beginning(bytes):
 
 def task(session: Session, task_id: str) -> Task | None:
     """Read one task."""
-    return session.get(Task, clean(task_id))
+    return session.get(Task, task_id)
 
 
 def tasks(session: Session, task_ids: Sequence[str]) -> dict[str, Task]:
@@ -184,14 +184,22 @@ def listing_page(session: Session, wanted: Filter) -> tuple[list[Task], str | No
 
 
 def _filtered(session: Session, query: Any, wanted: Filter) -> Any:
+    if wanted.metadata:
+        ids = _labelled(session, wanted)
+        return query.where(col(Task.id).in_(ids)).order_by(col(Task.id).desc())
+    return _of_columns(query, wanted)
+
+
+def _of_columns(query: Any, wanted: Filter) -> Any:
+    """Narrow a query by all of a filter but metadata."""
     query = query.order_by(col(Task.id).desc()).limit(wanted.limit)
     if wanted.states:
         query = query.where(col(Task.state).in_(wanted.states))
     for column, value in ((Task.provider, wanted.provider), (Task.model, wanted.model)):
         if value is not None:
-            query = query.where(col(column) == clean(value))
+            query = query.where(column == value)
     if wanted.q:
-        like = "%" + re.sub(r"([%_\\])", r"\\\1", clean(wanted.q)) + "%"
+        like = "%" + re.sub(r"([%_\\])", r"\\\1", wanted.q) + "%"
         query = query.where(
             or_(*(col(column).ilike(like, escape="\\") for column in (Task.prompt, Task.id, Task.remote_id)))
         )
@@ -201,8 +209,6 @@ def _filtered(session: Session, query: Any, wanted: Filter) -> Any:
         query = query.where(col(Task.created_at) < wanted.until)
     if wanted.before is not None:
         query = query.where(col(Task.id) < wanted.before)
-    for key, value in wanted.metadata.items():
-        query = query.where(_labelled(session, clean(key), clean(value)))
     return query
 
 
@@ -224,20 +230,54 @@ def _deferred(attribute: Any) -> ORMOption:
     return defer(attribute)
 
 
-def _labelled(session: Session, key: str, value: str) -> ColumnElement[bool]:
-    """Match a metadata entry by its value's text."""
-    if session.get_bind().dialect.name == "sqlite":
-        entries = func.json_each(col(Task.meta)).table_valued("key", "value", "type", "fullkey")
-        plain = cast(entries.c.value, Text)
-        # As it was written: its value has 64 bits. SQLite before 3.45 finds no number under a key with a quote so.
-        number = func.coalesce(col(Task.meta).op("->", return_type=Text())(entries.c.fullkey), plain)
-        text: ColumnElement[str] = case(
-            (entries.c.type.in_(("true", "false")), entries.c.type),  # whose value is 1 or 0
-            (entries.c.type.in_(("integer", "real")), number),
-            else_=plain,
-        )
-    else:
-        entries = func.json_each_text(cast(col(Task.meta), JSON)).table_valued("key", "value")
-        text = cast(entries.c.value, Text)
-    found = select(literal(1)).select_from(entries)  # a correlated EXISTS: no key can be read as a path
-    return found.where(entries.c.key == key, text == value).exists()
+def _labelled(session: Session, wanted: Filter) -> list[str]:
+    """List the ids of the tasks that a filter lets through which has metadata entries.
+
+    The database picks out what may match by the very text that it stores, which both databases compare in the same
+    way; what does match is decided here, since each of them reads numbers, NUL and half characters differently.
+    """
+    query = _of_columns(select(Task.id, Task.meta), wanted)
+    for key, value in wanted.metadata.items():
+        entries = [f"{as_json(key)}:{text}" for text in _ways_to_write(value)]
+        query = query.where(or_(*(_position(session, entry) > 0 for entry in entries)))
+    found: list[str] = []
+    last = None
+    while len(found) < wanted.limit:
+        page = query if last is None else query.where(col(Task.id) < last)
+        more = session.execute(page, execution_options=_caching(wanted)).all()
+        found += [task_id for task_id, metadata in more if _has_all(metadata, wanted.metadata)]
+        if len(more) < wanted.limit:
+            break
+        last = more[-1][0]
+    return found[: wanted.limit]
+
+
+def _position(session: Session, text: str) -> ColumnElement[int]:
+    """Find a text in the metadata as it is stored."""
+    of_dialect = func.instr if session.get_bind().dialect.name == "sqlite" else func.strpos
+    return of_dialect(cast(col(Task.meta), Text), text)
+
+
+def _ways_to_write(value: str) -> set[str]:
+    """Return how JSON may hold what a filter says: as a text, or as the number, word or list that it looks like."""
+    return {as_json(value), *(filter(None, [_canonical(value)]))}
+
+
+def _canonical(value: str) -> str | None:
+    """Write a JSON value as it is stored; None where a filter says a text, or nothing."""
+    try:
+        read = json.loads(value)
+        return None if read is None or isinstance(read, str) else as_json(read)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_all(metadata: Mapping[str, object], wanted: Mapping[str, str]) -> bool:
+    return all(_is(metadata.get(key), value) for key, value in wanted.items())
+
+
+def _is(stored: object, value: str) -> bool:
+    """Return whether a metadata entry is what a filter says; an empty one is nothing."""
+    if stored is None or isinstance(stored, str):
+        return stored == value
+    return as_json(stored) == _canonical(value)

@@ -3,7 +3,9 @@
 Alembic is imported where a step is really taken: a current database costs neither its ten megabytes nor its time.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -11,10 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from receiver.errors import ConfigError, StoreUnavailable
 from receiver.migrations import REVISIONS
+from receiver.store import postgresql
+from receiver.store.abort import Abortable
 from receiver.store.engine import database_file, migration_engine, reader_engine, unavailable
 
 SCRIPTS = Path(__file__).parent.parent / "migrations"
 HEAD = REVISIONS[-1]
+SILENCE_SECONDS = 10.0
+"""How long a PostgreSQL may take to say which schema it has."""
 LOCK = 7_205_759_403  # any number that is ours alone
 
 
@@ -24,8 +30,9 @@ def migrate(url: str) -> tuple[str | None, str]:
     Raises `ConfigError` for a schema from a later release or a file that is no database; nothing is changed then.
     """
     file = database_file(url)
-    if file is not None and file.exists():
-        _require_access(file)
+    if file is None or file.exists():
+        if file is not None:
+            _require_access(file)
         _found(url)  # before it is opened for writing, which may already change its journal mode
     engine = migration_engine(url)
     try:
@@ -42,6 +49,27 @@ def migrate(url: str) -> tuple[str | None, str]:
     return before, HEAD
 
 
+AT_RISK = "a power cut may lose what was answered 200, and damage the whole database"
+
+
+def turn_on(settings: list[str]) -> str:
+    """Write the statements that turn settings of a PostgreSQL cluster on."""
+    return ", ".join(f"`ALTER SYSTEM SET {name} = on`" for name in settings)
+
+
+def risks(url: str) -> list[str]:
+    """Say what of a PostgreSQL cluster puts at risk what is stored: nothing that a service can change or make up for.
+
+    It is told and not refused. Crashes of the service and of the server are survived all the same, and whoever turns
+    `fsync` off has a database to throw away.
+    """
+    if database_file(url) is not None:
+        return []
+    with _reading(url) as connection:
+        off = postgresql.switched_off(connection)
+    return [f"WARNING: PostgreSQL runs with {name} = off: {AT_RISK}. Turn it on: {turn_on([name])}." for name in off]
+
+
 def _require_access(file: Path) -> None:
     """Refuse a file that may only be read: SQLite would open it all the same, and every write would fail later."""
     if not os.access(file, os.R_OK | os.W_OK):
@@ -55,10 +83,18 @@ def require_current(url: str) -> None:
 
 
 def _found(url: str) -> str | None:
+    with _reading(url) as connection:
+        postgresql.require_usable(connection)
+        return _revision(connection, url)
+
+
+@contextlib.contextmanager
+def _reading(url: str) -> Iterator[Connection]:
+    """Connect for a moment; raises `ConfigError` where that cannot be done, or no answer comes."""
     engine = reader_engine(url)
     try:
-        with engine.connect() as connection:
-            return _revision(connection, url)
+        with Abortable(engine).at_most(SILENCE_SECONDS), engine.connect() as connection:
+            yield connection
     except (DBAPIError, StoreUnavailable) as error:
         raise ConfigError(f"{_where(url)}: {unavailable(error)}") from error
     finally:

@@ -7,14 +7,23 @@ from sqlalchemy import Engine
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
+from receiver.wire import clean
+
 T = TypeVar("T")
+
+
+def cleaned(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return values whose texts both databases take: what one of them refuses in a text is U+FFFD in both."""
+    if all(type(value) is not str or (value.isascii() and "\0" not in value) for value in values.values()):
+        return values
+    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 class Transaction:
     """One open write transaction as a unit sees it.
 
     Statements are SQLAlchemy's, compiled once for the dialect and run at the driver's own speed; values are plain
-    texts, numbers and bytes (`tables.as_json` for JSON columns).
+    texts, numbers and bytes (`tables.as_json` for JSON columns). Texts are cleaned here, once for all.
     """
 
     def __init__(self, cursor: Any, compiler: "Compiler") -> None:
@@ -27,7 +36,7 @@ class Transaction:
         self.insist()
         sql, fixed = self._compiler.compile(statement, values.keys())
         try:
-            self._cursor.execute(sql, {**fixed, **values})
+            self._cursor.execute(sql, {**fixed, **cleaned(values)})
         except Exception as error:
             self._broken = error
             raise

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from receiver.addresses import check_database_url
 from receiver.doctor import Finding, Verdict
 from receiver.doctor.database import journal
+from receiver.errors import ConfigError
 from receiver.store import Store, condition, schema
 from receiver.store.engine import sqlite_module, wal_is_safe
 from tests.store.rig import add_tasks, task_row
@@ -269,7 +271,10 @@ async def put(file: Path, *rows: dict[str, Any]) -> None:
 # --- PostgreSQL
 
 
-@pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries")
+needs_postgresql = pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries")
+
+
+@needs_postgresql
 async def test_postgresql_is_looked_at_likewise(tmp_path: Path) -> None:
     keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
     with postgres.server() as url:
@@ -277,8 +282,60 @@ async def test_postgresql_is_looked_at_likewise(tmp_path: Path) -> None:
         seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=url, **keys)
     assert seen.the("database").words == "PostgreSQL is current and can be written"
     assert seen.the("tasks").verdict is Verdict.OK
+    assert seen.the("durability").verdict is Verdict.OK
     assert seen.of("journal") == seen.of("integrity") == []
     seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=url.replace("postgres@", "postgres:hunter2@"), **keys)
     is_wrong(seen.the("database"), "port", "start it")
     assert "hunter2" not in repr(seen.report)
     assert not seen.report.usable
+
+
+@needs_postgresql
+@pytest.mark.row("A15")
+async def test_what_a_power_cut_would_cost_is_told_and_what_we_see_to_is_not(tmp_path: Path) -> None:
+    """`synchronous_commit` is said with every write; `fsync` and `full_page_writes` are the cluster's alone."""
+    keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    with postgres.running("synchronous_commit=off", "fsync=off", "full_page_writes=off") as server:
+        schema.migrate(check_database_url(server.url))
+        found = (await look(tmp_path / "none", RECEIVER_DATABASE_URL=server.url, **keys)).the("durability")
+        risks = schema.risks(check_database_url(server.url))
+        alter(server.url, "ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on")
+        server.die_and_return()
+        mended = (await look(tmp_path / "none", RECEIVER_DATABASE_URL=server.url, **keys)).the("durability")
+        assert schema.risks(check_database_url(server.url)) == []
+    assert found.verdict is Verdict.WARNING
+    assert "fsync = off and full_page_writes = off" in found.words
+    assert "ALTER SYSTEM SET fsync = on" in (found.remedy or "")
+    assert [risk.partition(": a power")[0] for risk in risks] == [
+        f"WARNING: PostgreSQL runs with {name} = off" for name in ("fsync", "full_page_writes")
+    ]
+    assert mended.verdict is Verdict.OK
+
+
+@needs_postgresql
+@pytest.mark.row("A15")
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+async def test_a_database_that_cannot_hold_every_text_is_refused_before_anything_is_done(
+    tmp_path: Path, encoding: str
+) -> None:
+    keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
+    with postgres.server() as url:
+        alter(url, f"CREATE DATABASE narrow ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        narrow = url.removesuffix("postgres") + "narrow"
+        for refusing in (schema.migrate, schema.require_current):
+            with pytest.raises(ConfigError, match=f"the encoding {encoding}, which cannot hold every text"):
+                refusing(check_database_url(narrow))
+        assert alter(narrow, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'") == [0]
+        seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=narrow, **keys)
+    is_wrong(seen.the("database"), encoding, "ENCODING 'UTF8'")
+    assert not seen.report.usable
+
+
+def alter(url: str, *statements: str) -> list[Any]:
+    """Run statements as its administrator; gives what the last one finds."""
+    found: list[Any] = []
+    with psycopg.connect(url, autocommit=True, client_encoding="utf8") as connection:
+        for statement in statements:
+            result = connection.execute(statement.encode())
+            found = [row[0] for row in result] if result.description else []
+    return found

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, Unit, heartbeats, journal
+from receiver.store.engine import sqlite_module
 from tests.torture.harness import Torture
 
 from .rig import (
@@ -262,6 +263,21 @@ async def test_four_processes_that_read_and_write_lose_nothing(torture: Torture,
         assert process.returncode == 0, errors
     assert look(file, "SELECT at FROM heartbeat") == [(4 * times,)]
     torture.figures(updates=4 * times, lost=0)
+
+
+@pytest.mark.row("B5")
+async def test_nobody_else_can_write_from_the_moment_a_unit_begins(store: Store, file: Path) -> None:
+    """What it reads stays true until it writes."""
+
+    def unit(tx: Transaction) -> bool:
+        tx.one(text("SELECT 1"))
+        with outside(file) as other:
+            other.execute("PRAGMA busy_timeout=0")
+            with pytest.raises(sqlite_module().OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        return True
+
+    assert await store.write(unit)
 
 
 async def test_a_unit_is_whole_or_not_at_all(store: Store, file: Path) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from sqlalchemy import text
 
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, heartbeats, schema
-from receiver.store.door import BATCH, PATIENCE
+from receiver.store.door import BATCH, NOT_STORED, PATIENCE
 from receiver.store.engine import wal_is_safe
 
 from .conftest import Mount, remount
@@ -357,3 +358,56 @@ async def test_an_old_library_runs_without_wal_and_with_one_warning(locked: Lock
     assert done.stdout.splitlines() == ["truncate 2", "{'StoreUnavailable'} True", "305"]
     (line,) = done.stderr.splitlines()
     assert "TRUNCATE" in line
+
+
+# --- a writer that is stuck
+
+
+@pytest.mark.row("A14")
+async def test_what_was_refused_while_the_writer_was_stuck_is_never_stored(store: Store, file: Path) -> None:
+    """Neither what ran when it got stuck, nor what waited behind it; the rest of the same batch is."""
+    stuck, go_on, runs = threading.Event(), threading.Event(), []
+
+    def sticking(tx: Transaction) -> None:
+        heartbeats.beat(tx, "stuck", 1)
+        runs.append("stuck")
+        stuck.set()
+        go_on.wait()
+
+    first = asyncio.create_task(timed(store.write(sticking)))
+    while not stuck.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.005)
+    behind = [asyncio.create_task(timed(store.write(beat(f"behind {number}")))) for number in range(3 * BATCH)]
+    cancelled = asyncio.create_task(store.write(beat("cancelled")))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    answers = await asyncio.gather(first, *behind)
+    assert {str(error) for _, error in answers} == {NOT_STORED}
+    late = asyncio.create_task(store.write(beat("late")))
+    await asyncio.sleep(0)
+    go_on.set()
+    await late
+    assert look(file, BEATS) == [("late",)]
+    assert runs == ["stuck"]
+
+
+@pytest.mark.row("A14")
+async def test_a_close_leaves_a_stuck_writer_behind(store: Store, file: Path) -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def sticking(tx: Transaction) -> None:
+        heartbeats.beat(tx, "stuck", 1)
+        stuck.set()
+        go_on.wait()
+
+    writing = asyncio.create_task(timed(store.write(sticking)))
+    while not stuck.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.005)
+    store.end_within(0.1)
+    seconds_told = (await writing)[0]
+    await store.close()
+    assert not go_on.is_set()
+    assert seconds_told < PATIENCE, "a process that is ending is not patient"
+    go_on.set()
+    await until(lambda: not there(file.with_name(f"{file.name}-wal")))  # its connection is closed
+    assert look(file, BEATS) == []

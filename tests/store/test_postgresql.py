@@ -21,6 +21,7 @@ from receiver.limits import reason_to_wait
 from receiver.providers.revid import RevidConfig
 from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
 from receiver.store.door import PATIENCE
+from receiver.store.engine import reader_engine
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
 from tests.system import postgres
@@ -38,6 +39,8 @@ pytestmark = [
 ]
 
 SOON = 1.0
+FORGET = text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+"""Drops what was prepared, so that the driver does not notice."""
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,113 @@ async def test_a_statement_that_failed_dooms_its_unit_there_too(store: Store, ot
     results = await asyncio.gather(store.write(beat("a")), store.write(swallowing), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), StoreUnavailable]
     assert names(other) == ["a"]
+
+
+async def test_a_unit_that_loses_a_race_for_a_key_when_it_runs_alone_sees_who_won(store: Store, other: Engine) -> None:
+    """Two services get one order under one key: the later one is told of the task that the other has made."""
+    runs = 0
+
+    def order(tx: Transaction) -> str:
+        nonlocal runs
+        runs += 1
+        found = tasks.by_key(tx, "key")
+        if found is not None:
+            return str(found["id"])
+        if runs == 2:  # the first one was in a batch with a unit that failed
+            with other.connect() as elsewhere:
+                elsewhere.execute(tasks.TASK.insert(), task_row("tsk_theirs", idempotency_key="key"))
+        tasks.insert_task(tx, task_row("tsk_ours", idempotency_key="key"))
+        return "tsk_ours"
+
+    def failing(_tx: Transaction) -> None:
+        raise LookupError
+
+    results = await asyncio.gather(store.write(order), store.write(failing), return_exceptions=True)
+    assert results[0] == "tsk_theirs"
+    assert isinstance(results[1], LookupError)
+    assert runs == 3
+
+
+async def test_a_unit_that_breaks_a_rule_each_time_is_told_so_in_the_end(store: Store, other: Engine) -> None:
+    runs = 0
+
+    def twice(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        add_tasks(task_row("tsk_1"), task_row("tsk_1"))(tx)
+
+    with pytest.raises(StoreUnavailable, match="task_pkey"):
+        await store.write(twice)
+    assert runs < 10
+    assert names(other) == []
+
+
+async def test_statements_that_a_pooler_has_forgotten_cost_no_writer_anything(store: Store, other: Engine) -> None:
+    """A pooler hands each transaction to any of its connections, and what was prepared is on another one."""
+
+    def on_another_connection(tx: Transaction) -> int:
+        tx.run(FORGET)
+        return count_up("sum")(tx)
+
+    def failing(_tx: Transaction) -> None:
+        raise LookupError  # so that each of the others runs alone
+
+    units = [*([count_up("sum")] * 10), on_another_connection, count_up("sum"), on_another_connection]
+    results = await asyncio.gather(store.write(failing), *map(store.write, units), return_exceptions=True)
+    assert results[1:] == list(range(1, 14))
+
+
+def test_statements_that_a_pooler_has_forgotten_cost_no_reader_anything(server: str, other: Engine) -> None:
+    engine = reader_engine(server)
+    with engine.connect() as connection:
+        for _ in range(12):  # from the fifth on the driver would prepare
+            with connection.begin():
+                connection.execute(text("SELECT name FROM heartbeat WHERE at = :at"), {"at": 1})
+        with connection.begin():
+            connection.execute(FORGET)
+            assert connection.execute(text("SELECT name FROM heartbeat WHERE at = :at"), {"at": 1}).all() == []
+    engine.dispose()
+
+
+async def test_nothing_is_set_for_a_whole_session(store: Store, server: str) -> None:
+    """It would stay on a connection that a pooler hands to somebody else."""
+    role = create_engine(server, isolation_level="AUTOCOMMIT")
+    watched = ("synchronous_commit", "lock_timeout", "statement_timeout", "default_transaction_isolation",
+               "default_transaction_read_only", "idle_in_transaction_session_timeout")  # fmt: skip
+
+    def look_around(tx: Transaction) -> list[Any]:
+        within = [tx.one(text(f"SHOW {name}")) for name in watched]
+        tx.run(text("COMMIT"))
+        after = [tx.one(text(f"SHOW {name}")) for name in watched]
+        return [[next(iter(row.values())) for row in rows if row] for rows in (within, after)]
+
+    within, after = await store.write(look_around)
+    with role.connect() as connection:
+        assert after == [connection.scalar(text(f"SHOW {name}")) for name in watched]
+    role.dispose()
+    assert within[0] == "on"
+    assert all(within[index] != after[index] for index in (1, 2, 5))
+
+
+@pytest.mark.row("A15")
+async def test_every_commit_is_durable_whatever_role_and_cluster_say(store: Store, other: Engine, server: str) -> None:
+    def synchronous(tx: Transaction) -> str | None:
+        row = tx.one(text("SHOW synchronous_commit"))
+        return str(row["synchronous_commit"]) if row else None
+
+    with other.connect() as connection:
+        connection.execute(text("ALTER ROLE postgres SET synchronous_commit = off"))
+        connection.execute(text("ALTER SYSTEM SET synchronous_commit = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    later = Store(server)
+    try:
+        assert await store.write(synchronous) == await later.write(synchronous) == "on"
+    finally:
+        await later.close()
+        with other.connect() as connection:
+            connection.execute(text("ALTER ROLE postgres RESET synchronous_commit"))
+            connection.execute(text("ALTER SYSTEM RESET synchronous_commit"))
+            connection.execute(text("SELECT pg_reload_conf()"))
 
 
 async def test_a_commit_out_of_the_order_of_its_ids_wakes_whoever_waits(store: Store, other: Engine) -> None:

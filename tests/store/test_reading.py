@@ -227,8 +227,8 @@ async def test_a_list_for_people_reads_no_inputs_and_only_the_beginnings_of_prom
 async def test_metadata_filters_pin_no_compiled_statement(store: Store) -> None:
     await add(store, {"tsk_1": {"metadata": {f"k{n}": n for n in range(20)}}})
     await page_of(store, Filter())
-    before = len(store._reader._compiled_cache or ())
+    before = len(store._readers.engine._compiled_cache or ())
     for number in range(1, 20):
         labels = {f"k{n}": str(n) for n in range(number)}
         assert await page_of(store, Filter(metadata=labels)) == ["tsk_1"]
-    assert len(store._reader._compiled_cache or ()) <= before + 1
+    assert len(store._readers.engine._compiled_cache or ()) <= before + 1

@@ -3,14 +3,18 @@
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.system.processes import free_port
+
+RETURN_SECONDS = 60.0
 
 
 def binaries() -> Path | None:
@@ -27,16 +31,28 @@ class Server:
     """A running server."""
 
     url: str
+    data: Path
     _control: Callable[..., None]
 
     def die_and_return(self) -> None:
         """Let it end at once, as a crash would, and start it again."""
         self._control("-m", "immediate", "restart")
 
+    def killed_and_back(self) -> None:
+        """Kill its first process with -9, which takes all others with it, and start it again."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGKILL)
+        end = time.monotonic() + RETURN_SECONDS
+        while True:
+            try:
+                return self._control("start")
+            except subprocess.CalledProcessError:  # its other processes are still about to notice, and keep its port
+                assert time.monotonic() < end, (self.data / "log").read_text()[-2000:]
+
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Run a server on a new database, in a directory that another user may enter."""
+def running(*settings: str) -> Iterator[Server]:
+    """Run a server on a new database, in a directory that another user may enter; settings are `name=value`."""
     folder = binaries()
     if folder is None:
         raise AssertionError("no PostgreSQL binaries")
@@ -55,10 +71,12 @@ def running() -> Iterator[Server]:
         run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log"), *words)
 
     run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres")
-    options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    control("-o", options, "start")
+    kept = [f"port={port}", f"unix_socket_directories={data}", "listen_addresses=127.0.0.1", *settings]
+    with (data / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, _, value in (setting.partition("=") for setting in kept))
+    control("start")
     try:
-        yield Server(f"postgres://postgres@127.0.0.1:{port}/postgres", control)
+        yield Server(f"postgres://postgres@127.0.0.1:{port}/postgres", data, control)
     finally:
         control("-m", "immediate", "stop")
         shutil.rmtree(data)

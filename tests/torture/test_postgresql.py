@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -98,30 +98,39 @@ async def test_a_server_that_dies_again_and_again_loses_nothing_that_was_told_as
 async def test_a_server_that_dies_amid_purchases_lets_nothing_be_bought_twice(
     torture: Torture, tmp_path: Path, server: postgres.Server, other: Engine
 ) -> None:
-    """Each task settles, as it must or, where its submission was cut off, unclear at its deadline; none is resent."""
-    deaths, wanted = torture.size(1, 20), [order for order in orders() if order.state == "succeeded"]
+    deaths = torture.size(1, 20)
+    bought, states = await bought_amid_deaths(torture, tmp_path, server.url, server.die_and_return, deaths)
+    assert max(bought.values()) == 1
+    torture.figures(deaths_amid_purchases=deaths, purchases=bought.total(), **states)
+
+
+async def bought_amid_deaths(
+    torture: Torture, directory: Path, url: str, die: Callable[[], None], deaths: int
+) -> tuple[Counter[str], Counter[str]]:
+    """Order while a server dies; gives how often each order was bought, and the states that they ended in.
+
+    Each task settles, as it must or, where its submission was cut off, unclear at its deadline; none is resent.
+    """
+    wanted = [order for order in orders() if order.state == "succeeded"]
     wanted = wanted[: torture.size(24, len(wanted))]
     # A lease outlives the timeout by six seconds, and a task whose try could not be stored waits for its end.
     times = {"RECEIVER_TIMEOUT": "1", "RECEIVER_DEADLINE": str(torture.size(15, 60))}
-    settings = {"RECEIVER_DATABASE_URL": server.url, **times}
-    with running(tmp_path, **settings) as (_, _, url, provider_url):
-        settling = asyncio.create_task(run_all(url, wanted))
+    with running(directory, RECEIVER_DATABASE_URL=url, **times) as (_, _, service_url, provider_url):
+        settling = asyncio.create_task(run_all(service_url, wanted))
         for _ in range(deaths):
             await asyncio.sleep(torture.random.uniform(0.5, 2.0))  # part of the trouble, not a condition
-            await asyncio.to_thread(server.die_and_return)
+            await asyncio.to_thread(die)
         tasks = await settling
         ledger = await purchases_of(provider_url)
-    bought = Counter(purchase["prompt"] for purchase in ledger)
+    bought = Counter(str(purchase["prompt"]) for purchase in ledger)
     told = {purchase["prompt"] for purchase in ledger if callback_was_taken(purchase)}
-    assert max(bought.values()) == 1
     wrong = [
         f"{order.provider} {order.prompt}: {task['state']} ({task['error']}), bought {bought[order.prompt]}"
         for order, task in zip(wanted, tasks, strict=True)
         if not may_end_so(order, task, bought[order.prompt], told=order.prompt in told)
     ]
     assert not wrong, "\n".join(wrong)
-    states = Counter(task["state"] for task in tasks)
-    torture.figures(deaths_amid_purchases=deaths, purchases=bought.total(), **states)
+    return bought, Counter(str(task["state"]) for task in tasks)
 
 
 async def asked(caller: Caller, token: str) -> int | None:
