@@ -1,12 +1,9 @@
 """The service's own poller: what becomes due is looked at, whatever else of its account is under way."""
 
-import asyncio
-import time
-
 import pytest
 
 from tests.behaviour.families import REVID
-from tests.behaviour.provider import PATIENCE, hangs, says
+from tests.behaviour.provider import hangs, says
 from tests.behaviour.service import Stage
 
 pytestmark = pytest.mark.anyio
@@ -18,18 +15,13 @@ GRACE = 300
 async def test_what_becomes_due_beside_a_request_that_hangs_does_not_wait_for_it(stage: Stage) -> None:
     done = says(REVID.done("second", "https://cdn.example.com/out.mp4"))
     stage.provider.on_check(REVID, hangs(), done)
-    async with stage.serve(POLLER="on") as service:
+    async with stage.serve(POLLER="on", TIMEOUT="600") as service:
         stage.provider.on_create(REVID, says(REVID.accepted("first")))
         await service.order(REVID.order())
         stage.clock.advance(5)
         stage.provider.on_create(REVID, says(REVID.accepted("second")))
         second = await service.order(REVID.order())
         stage.clock.advance(GRACE - 5)
-        end = time.monotonic() + PATIENCE
-        while len(stage.provider.asked()) < 1:
-            assert time.monotonic() < end, "the first is not asked about"
-            await asyncio.sleep(0.01)
+        await stage.provider.until(lambda: len(stage.provider.asked()) == 1)
         stage.clock.advance(5)
-        while (await service.task(second["id"]))["state"] != "succeeded":
-            assert time.monotonic() < end, "the second waits for the first"
-            await asyncio.sleep(0.01)
+        await service.until_state(second["id"], "succeeded")
