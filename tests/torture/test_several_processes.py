@@ -14,7 +14,7 @@ import pytest
 
 from tests.behaviour.families import CALLING_BACK, FAMILIES
 from tests.behaviour.provider import Exchange, family_of, says, slams
-from tests.measuring import HANG, until
+from tests.measuring import HANG
 from tests.system import postgres
 from tests.system.processes import Process
 from tests.torture import driver, witness
