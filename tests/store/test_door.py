@@ -14,11 +14,13 @@ from sqlalchemy import text
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, Unit, heartbeats, journal
 from receiver.store.engine import sqlite_module
+from tests.measuring import HANG, until
 from tests.torture.harness import Torture
 
 from .rig import (
     NOW,
     add_tasks,
+    all_at_once,
     beat,
     beats,
     commits_in_log,
@@ -27,7 +29,6 @@ from .rig import (
     outside,
     python,
     task_row,
-    until,
     url_of,
 )
 
@@ -160,7 +161,7 @@ async def test_no_caller_waits_for_ever_whatever_a_unit_raises(
     def unit(_tx: Transaction) -> None:
         raise raised
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         first, bad, last = await asyncio.gather(
             store.write(beat("a")), store.write(unit), store.write(beat("b")), return_exceptions=True
         )
@@ -190,7 +191,7 @@ async def test_close_finishes_what_is_queued(store: Store, file: Path) -> None:
 async def test_a_write_after_the_close_is_refused_and_does_not_hang(store: Store) -> None:
     await store.write(beat("a"))
     await store.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.write(beat("b"))
 
@@ -239,13 +240,32 @@ async def test_a_long_reader_keeps_no_writer_out(store: Store, file: Path) -> No
     assert len(look(file, BEATS)) == 50
 
 
+@pytest.mark.row("B5")
+async def test_nobody_writes_between_what_a_unit_reads_and_what_it_writes(store: Store, file: Path) -> None:
+    await store.write(beat("sum", 7))
+
+    def unit(tx: Transaction) -> int:
+        before = tx.one(text("SELECT at FROM heartbeat"))
+        with outside(file) as other:
+            other.execute("PRAGMA busy_timeout=0")
+            with pytest.raises(sqlite_module().OperationalError, match="locked"):
+                other.execute("UPDATE heartbeat SET at = 100")
+        assert before is not None
+        heartbeats.beat(tx, "sum", before["at"] + 1)
+        return int(before["at"])
+
+    assert await store.write(unit) == 7
+    assert look(file, "SELECT at FROM heartbeat") == [(8,)]
+
+
 COUNT = """
 import asyncio, sys
 from receiver.store import Store
-from tests.store.rig import count_up
+from tests.store.rig import WHEN_ALL_ARE_READY, count_up
 
 async def main():
     store = Store(sys.argv[1])
+    exec(WHEN_ALL_ARE_READY)
     for _ in range(int(sys.argv[2])):
         await store.write(count_up("sum"))
     await store.close()
@@ -257,10 +277,8 @@ asyncio.run(main())
 @pytest.mark.row("B5")
 async def test_four_processes_that_read_and_write_lose_nothing(torture: Torture, file: Path) -> None:
     times = torture.size(150, 1_500)
-    processes = [python(COUNT, url_of(file), str(times)) for _ in range(4)]
-    for process in processes:
-        _, errors = await asyncio.to_thread(process.communicate)
-        assert process.returncode == 0, errors
+    told = await asyncio.to_thread(all_at_once, [python(COUNT, url_of(file), str(times)) for _ in range(4)])
+    assert [errors for _, errors in told] == [""] * 4
     assert look(file, "SELECT at FROM heartbeat") == [(4 * times,)]
     torture.figures(updates=4 * times, lost=0)
 

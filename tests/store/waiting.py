@@ -8,8 +8,9 @@ from sqlmodel import Session
 from receiver.states import State
 from receiver.store import Store, reading, tasks
 from receiver.tables import Task
+from tests.measuring import until
 
-from .rig import add_tasks, beat, beats, task_row, until
+from .rig import add_tasks, beat, beats, task_row
 
 WAITERS = 100
 COMMITS = 8

@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.measuring import HANG, Stopwatch
 from tests.system.processes import free_port
 
 RETURN_SECONDS = 60.0
@@ -42,12 +42,12 @@ class Server:
         """Kill its first process with -9, which takes all others with it, and start it again."""
         first = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(first, signal.SIGKILL)
-        end = time.monotonic() + RETURN_SECONDS
+        watch = Stopwatch()
         while True:
             try:
                 return self._control("start")
             except subprocess.CalledProcessError:  # its other processes are still about to notice, and keep its port
-                assert time.monotonic() < end, (self.data / "log").read_text()[-2000:]
+                assert not watch.read().at_least(RETURN_SECONDS), (self.data / "log").read_text()[-2000:]
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def running(*settings: str) -> Iterator[Server]:
 
     def control(*words: str) -> None:
         # With a log of its own: otherwise the server keeps our pipe open, and nobody sees the command's end.
-        run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log"), *words)
+        run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", f"{HANG:.0f}", "-l", str(data / "log"), *words)
 
     run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres")
     kept = [f"port={port}", f"unix_socket_directories={data}", "listen_addresses=127.0.0.1", *settings]
