@@ -51,7 +51,6 @@ ALLOWED = {
     ("store/reading.py", "Attempt.key == key"): "a number of tries that goes to the provider",
     ("store/reading.py", "session.get_bind().dialect.name == 'sqlite'"): "a session of the database",
     ("store/reading.py", "Task.idempotency_key == key"): "the caller's own, and he is let in before",
-    ("store/reading.py", "entries.c.key == key"): "names an entry of the metadata",
     ("store/tasks.py", "TASK.c.idempotency_key == bindparam('key')"): "the caller's own, and he is let in before",
     ("store/transaction.py", "name not in key[1]"): "names of columns",
     ("submission.py", "digest != order.digest"): "of an order that the caller, let in before, sent himself",
