@@ -6,7 +6,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from receiver.errors import ConfigError
 from receiver.keys import guessable, known, prepare_data_dir, with_secrets
 from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
+from tests.store.rig import WHEN_ALL_ARE_READY, all_at_once
 
 
 def settings(directory: Path, **environ: str) -> Settings:
@@ -70,12 +70,10 @@ def test_a_secret_of_ones_own_may_be_put_into_the_file(tmp_path: Path) -> None:
     assert secrets(with_secrets(settings(tmp_path)))[1] == ["my-own-token"]
 
 
-MAKE = """
-import os, sys, time
+MAKE = f"""
 from pathlib import Path
 from receiver.keys import _generated, prepare_data_dir
-while time.time() < float(sys.argv[2]):
-    pass
+{WHEN_ALL_ARE_READY}
 prepare_data_dir(Path(sys.argv[1]).parent)
 print(_generated(Path(sys.argv[1])))
 """
@@ -94,12 +92,14 @@ def namespaced(command: list[str]) -> list[str]:
 def test_many_processes_at_once_get_the_same_secret(tmp_path: Path) -> None:
     """Also such that have the same process id: two containers on one volume."""
     file = tmp_path / "data" / "secret_keys"
-    command = namespaced([sys.executable, "-c", MAKE, str(file), str(time.time() + 1.2)])
+    command = namespaced([sys.executable, "-c", MAKE, str(file)])
     processes = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ours
+        subprocess.Popen(  # noqa: S603 - our own script
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(5)
     ]
-    told = [process.communicate() for process in processes]
+    told = all_at_once(processes)
     assert [errors for _, errors in told] == [""] * 5
     assert len({secret for secret, _ in told}) == 1
     assert told[0][0].strip() == file.read_text().strip() != ""

@@ -190,9 +190,9 @@ def test_headers_that_carry_credentials_are_not_shown() -> None:
     "hostile", ["\\" * 500_000, "callbacks/" * 50_000, "%25" * 200_000, "callbacks" + "\\" * 500_000]
 )
 def test_a_hostile_text_takes_no_time(hostile: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     assert Redactor([*KEYS, "/starts-with-a-slash", "%starts"]).text(hostile)
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_values_are_redacted_and_stay_values() -> None:

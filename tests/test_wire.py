@@ -110,10 +110,10 @@ def test_what_was_written_as_json_is_read_as_it_was(value: Any) -> None:
     ],
 )
 def test_a_whole_megabyte_is_read_or_refused_at_once(data: bytes) -> None:
-    began = time.process_time()
+    began = time.thread_time()
     with suppress(Unreadable):
         wire.read_json(data)
-    assert time.process_time() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_an_object_is_read_and_anything_else_is_unreadable() -> None:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from receiver.states import State
 from receiver.store import Transaction, Unit, heartbeats, tasks
 from receiver.store.engine import sqlite_module
 from receiver.tables import as_json
+from tests.measuring import HANG, Duration, Stopwatch
 
 NOW = 1_795_176_000_000
-DEADLINE = 10.0
-"""Seconds after which what a test waits for will not come."""
 
 _BEATS = heartbeats.HEARTBEAT
 _AT = select(_BEATS.c.at).where(_BEATS.c.name == bindparam("who"))
@@ -193,7 +191,7 @@ class Holder:
 
     async def _told(self) -> str:
         assert self._running.stdout is not None
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(HANG):
             return await asyncio.to_thread(self._running.stdout.readline)
 
 
@@ -206,27 +204,42 @@ def holder(file: Path) -> Iterator[Holder]:
         process.end()
 
 
-async def until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
-    """Wait for a condition; it fails the test when it does not come true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
-
-
-async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
-    """The seconds that something took, and its result or its error."""
-    began = time.monotonic()
+async def timed(work: Awaitable[Any]) -> tuple[Duration, Any]:
+    """How long something took, and its result or its error."""
+    watch = Stopwatch()
     try:
         result = await work
     except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
         result = error
-    return time.monotonic() - began, result
+    return watch.read(), result
 
 
 def python(code: str, *arguments: str) -> "subprocess.Popen[str]":
     """Run a script in another process."""
     return subprocess.Popen(  # noqa: S603 - our own scripts
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+WHEN_ALL_ARE_READY = """
+import sys
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+"""What a script does to go on together with others."""
+
+
+def all_at_once(processes: "Sequence[subprocess.Popen[str]]") -> list[tuple[str, str]]:
+    """Let scripts go on when each of them is ready; returns what each then wrote, and its errors."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [process.communicate() for process in processes]

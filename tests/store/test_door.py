@@ -14,6 +14,7 @@ from sqlalchemy import text
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, Unit, heartbeats, journal
 from receiver.store.engine import sqlite_module
+from tests.measuring import HANG, until
 from tests.torture.harness import Torture
 
 from .rig import (
@@ -27,7 +28,6 @@ from .rig import (
     outside,
     python,
     task_row,
-    until,
     url_of,
 )
 
@@ -160,7 +160,7 @@ async def test_no_caller_waits_for_ever_whatever_a_unit_raises(
     def unit(_tx: Transaction) -> None:
         raise raised
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         first, bad, last = await asyncio.gather(
             store.write(beat("a")), store.write(unit), store.write(beat("b")), return_exceptions=True
         )
@@ -190,7 +190,7 @@ async def test_close_finishes_what_is_queued(store: Store, file: Path) -> None:
 async def test_a_write_after_the_close_is_refused_and_does_not_hang(store: Store) -> None:
     await store.write(beat("a"))
     await store.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         with pytest.raises(StoreUnavailable, match="closed"):
             await store.write(beat("b"))
 

@@ -24,7 +24,9 @@ from receiver.store.door import PATIENCE
 from receiver.store.engine import reader_engine
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
+from tests.measuring import HANG, longest
 from tests.system import postgres
+from tests.torture.harness import Torture
 
 from .cost import assert_sums_are_exact
 from .ended import assert_ends_and_forgets
@@ -38,7 +40,6 @@ pytestmark = [
     pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries"),
 ]
 
-SOON = 1.0
 FORGET = text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 """Drops what was prepared, so that the driver does not notice."""
 
@@ -245,11 +246,11 @@ async def test_a_commit_out_of_the_order_of_its_ids_wakes_whoever_waits(store: S
         looked.set()
         return "early" in found
 
-    waiting = asyncio.create_task(store.until(kinds, done, 30))
+    waiting = asyncio.create_task(store.until(kinds, done, 10 * HANG))
     await looked.wait()
     early.commit()
     early.close()
-    assert await asyncio.wait_for(waiting, SOON) == ["early", "late"]
+    assert await asyncio.wait_for(waiting, HANG) == ["early", "late"]
 
 
 async def test_readers_cannot_write(store: Store) -> None:
@@ -270,18 +271,19 @@ async def test_a_lost_connection_is_replaced(store: Store, other: Engine) -> Non
 
 async def until_read(store: Store, number: int) -> None:
     """A reader may still meet its own lost connection once."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(HANG):
         while True:
             _, found = await timed(store.read(beats("sum")))
             if found == number:
                 return
 
 
-async def test_a_server_that_is_away_refuses_everybody_in_time(server: str, other: Engine) -> None:
+@pytest.mark.row("G7")
+async def test_a_server_that_is_away_refuses_everybody_in_time(torture: Torture, server: str, other: Engine) -> None:
     away = Store(server.replace("postgres@", "nobody-knows-me@"))
     answers = await asyncio.gather(*(timed(away.write(beat(f"{n}"))) for n in range(400)))
     assert {type(error) for _, error in answers} == {StoreUnavailable}
-    assert max(seconds for seconds, _ in answers) < PATIENCE + 0.8
+    torture.within(longest(took for took, _ in answers), PATIENCE + 0.8)
     assert "postgres@" not in str(answers[0][1])
     await away.close()
 

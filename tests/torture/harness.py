@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.measuring import Duration, lag
+
 ROOT = Path(__file__).parents[2]
 FULL, SEED, CORPORA = "TORTURE_FULL", "TORTURE_SEED", "TORTURE_CORPORA"
 FIRST_SEED = 20_261_120
@@ -38,7 +40,21 @@ class Torture:
     def figures(self, **figures: object) -> None:
         """Note what was counted or measured; `scripts/torture` prints it."""
         for name, value in figures.items():
-            self.record(name, round(value, 3) if isinstance(value, float) else value)
+            number = value.figure() if isinstance(value, Duration) else value
+            self.record(name, round(number, 3) if isinstance(number, float) else number)
+
+    def within(self, took: Duration, *limits: float | Duration) -> None:
+        """Hold what something took to the greatest of these limits, in seconds, at the full size; elsewhere to none.
+
+        Where the machine is busy with something else, all of it takes longer by as much as a piece of work does now.
+        """
+        if not self.full:
+            return
+        limit = max(each.figure() if isinstance(each, Duration) else each for each in limits)
+        slower = lag()
+        assert took.figure() <= limit * slower, (
+            f"{took.figure():.3f} s, not {limit:.3f} on a machine {slower:.1f} x slower"
+        )
 
 
 def corpus(name: str) -> Path:
