@@ -14,12 +14,10 @@ import pytest
 from receiver.connecting import LookUp, Network, look_up
 from receiver.errors import NotSent, Unconfirmed
 from receiver.outbound import Outbound
+from tests.measuring import HANG, until
 from tests.test_outbound import NOW, Peer, answering, buy, deaf, http
 
 pytestmark = pytest.mark.anyio
-
-SOON = 2.0
-"""Seconds within which something happens that nothing holds up, also on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ class Resolver:
     def __call__(self, host: str, _port: int) -> Sequence[str]:
         self.asked.append(host)
         if host.startswith("silent"):
-            self.speaks.wait(30)
+            self.speaks.wait(10 * HANG)
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         if host not in self.addresses:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -67,7 +65,7 @@ def url(peer: Peer, host: str) -> str:
 
 @pytest.mark.row("E6")
 async def test_a_name_is_looked_up_and_connected_to(resolver: Resolver) -> None:
-    async with Peer(answering(http())).listening() as peer, sending(5, resolver) as outbound:
+    async with Peer(answering(http())).listening() as peer, sending(HANG, resolver) as outbound:
         assert (await buy(outbound, url(peer, "well.test"))).status_code == 200
         assert resolver.asked == ["well.test"]
         assert f"host: well.test:{peer.port}".encode() in peer.heads[0][1].lower()
@@ -75,7 +73,7 @@ async def test_a_name_is_looked_up_and_connected_to(resolver: Resolver) -> None:
 
 @pytest.mark.row("E6")
 async def test_an_address_is_looked_up_by_nobody(resolver: Resolver) -> None:
-    async with Peer(answering(http())).listening() as peer, sending(5, resolver) as outbound:
+    async with Peer(answering(http())).listening() as peer, sending(HANG, resolver) as outbound:
         assert (await buy(outbound, url(peer, "127.0.0.1"))).status_code == 200
         assert resolver.asked == []
 
@@ -83,7 +81,7 @@ async def test_an_address_is_looked_up_by_nobody(resolver: Resolver) -> None:
 @pytest.mark.row("E6")
 @pytest.mark.parametrize("host", ["unknown.test", "nothing.test"])
 async def test_a_name_that_leads_nowhere_was_not_sent_and_is_asked_for_anew(host: str, resolver: Resolver) -> None:
-    async with sending(5, resolver) as outbound:
+    async with sending(HANG, resolver) as outbound:
         for _ in range(2):
             with pytest.raises(NotSent, match=host):
                 await buy(outbound, f"http://{host}/")
@@ -94,13 +92,13 @@ async def test_a_name_that_leads_nowhere_was_not_sent_and_is_asked_for_anew(host
 async def test_a_silent_resolver_keeps_one_thread_and_no_other_name_waiting(resolver: Resolver) -> None:
     """asyncio's own lookups would fill the few threads that all share, and wait for them at the end."""
     threads = threading.active_count()
-    async with Peer(answering(http())).listening() as peer, sending(30, resolver) as outbound:
+    async with Peer(answering(http())).listening() as peer, sending(10 * HANG, resolver) as outbound:
         stuck = [asyncio.create_task(buy(outbound, "http://silent.test/", account=f"a-{n % 3}")) for n in range(60)]
         await asyncio.sleep(0)
         for _ in range(5):
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(HANG):
                 assert (await buy(outbound, url(peer, "well.test"), account="well")).status_code == 200
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(HANG):
             await asyncio.to_thread(lambda: None)
         assert resolver.asked.count("silent.test") == 1
         assert threading.active_count() <= threads + 2
@@ -113,7 +111,7 @@ async def test_a_silent_resolver_keeps_one_thread_and_no_other_name_waiting(reso
 async def test_a_lookup_that_hangs_ends_with_the_time_for_connecting(resolver: Resolver) -> None:
     async with sending(0.4, resolver) as outbound:
         for _ in range(3):
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(HANG):
                 with pytest.raises(NotSent, match=r"silent\.test"):
                     await buy(outbound, "http://silent.test/")
         assert resolver.asked == ["silent.test"], "the lookup that is under way is waited for, not begun again"
@@ -126,18 +124,14 @@ async def test_a_lookup_that_answers_when_nobody_waits_any_more_troubles_nobody(
         with pytest.raises(NotSent):
             await buy(outbound, "http://silent.test/")
         resolver.speaks.set()
-        async with asyncio.timeout(SOON):
-            while True:
-                if all(thread.name != "lookup silent.test" for thread in threading.enumerate()):
-                    break
-                await asyncio.sleep(0.005)
+        await until(lambda: all(thread.name != "lookup silent.test" for thread in threading.enumerate()))
         await asyncio.sleep(0)
         gc.collect()
 
 
 @pytest.mark.row("E6")
 async def test_the_next_address_of_a_name_is_tried_when_one_refuses(resolver: Resolver) -> None:
-    async with Peer(answering(http())).listening() as peer, sending(5, resolver) as outbound:
+    async with Peer(answering(http())).listening() as peer, sending(HANG, resolver) as outbound:
         assert (await buy(outbound, url(peer, "twice.test"))).status_code == 200
         assert peer.connections == 1
 
@@ -147,8 +141,8 @@ async def test_the_next_address_of_a_name_is_tried_when_one_keeps_silent(resolve
     with deaf() as port:  # at 127.0.0.1; another address has a server at the same port
         server = await asyncio.start_server(_answer, "127.0.0.2", port)
         resolver.addresses["half.test"] = ["127.0.0.1", "127.0.0.2"]
-        async with sending(10, resolver) as outbound:
-            async with asyncio.timeout(5):
+        async with sending(HANG, resolver) as outbound:
+            async with asyncio.timeout(HANG):
                 assert (await buy(outbound, f"http://half.test:{port}/")).status_code == 200
         server.close()
         await server.wait_closed()
@@ -168,7 +162,7 @@ async def test_when_no_address_answers_the_last_ones_fault_is_told(resolver: Res
 
 
 async def test_a_broken_answer_behind_a_name_is_as_unclear_as_any(resolver: Resolver) -> None:
-    async with Peer(answering(b"")).listening() as peer, sending(5, resolver) as outbound:
+    async with Peer(answering(b"")).listening() as peer, sending(HANG, resolver) as outbound:
         with pytest.raises(Unconfirmed):
             await buy(outbound, url(peer, "twice.test"))
         assert peer.connections == 1
@@ -200,7 +194,7 @@ async def test_a_process_ends_although_a_lookup_hangs() -> None:
     """It has ten seconds after SIGTERM, and nobody can call a lookup off."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", END, stdout=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(HANG):
             out, _ = await process.communicate()
     finally:
         with contextlib.suppress(ProcessLookupError):
