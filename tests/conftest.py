@@ -3,8 +3,12 @@
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.torture.harness import Torture
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs us in the background has it ignored, and so would every process that a test starts.

@@ -7,11 +7,12 @@ import pytest
 
 from tests.behaviour.provider import Provider
 from tests.behaviour.service import Service, Stage, staged
+from tests.measuring import LOOP
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> object:
+    return LOOP
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from tests.behaviour.families import KNOWN, Family
+from tests.measuring import HANG
 
-PATIENCE = 10.0
 TLS_HELLO = b"\x16"
 Kind = Literal["create", "check"]
 
@@ -181,7 +181,7 @@ class Provider:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for requests to come in."""
-        async with asyncio.timeout(PATIENCE), self._news:
+        async with asyncio.timeout(HANG), self._news:
             await self._news.wait_for(condition)
 
     def release(self) -> None:
@@ -207,7 +207,7 @@ class Provider:
             self._closed.set()
             server.close()
             await server.wait_closed()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(HANG):
                 await asyncio.gather(*handlers)
 
     def _of(self, kind: Kind, family: Family | None) -> list[Received]:

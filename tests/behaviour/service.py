@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -21,7 +21,8 @@ from receiver.settings import Settings
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import FAMILIES, KNOWN, Body
-from tests.behaviour.provider import PATIENCE, Provider
+from tests.behaviour.provider import Provider
+from tests.measuring import HANG, move_on
 
 PUBLIC_URL = "https://hooks.example.com"
 TOKEN = "the-api-token"
@@ -29,6 +30,7 @@ NOW = 1_795_176_000_000
 """2026-11-20T12:00:00Z, where every test's clock begins."""
 
 Task = dict[str, Any]
+T = TypeVar("T")
 DEAD_PORT = "http://127.0.0.1:9"
 """The discard port, where nobody listens."""
 
@@ -144,11 +146,21 @@ class Service:
 
     async def until(self, task_id: str, condition: Callable[[Task], bool]) -> Task:
         """Wait until a task is as told."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANG):
             while True:
                 if condition(task := await self.task(task_id)):
                     return task
                 await asyncio.sleep(0.005)
+
+    async def when_time_is_over(self, work: Coroutine[Any, Any, T], condition: Callable[[], bool]) -> T:
+        """Do something that waits for a provider who hangs; as soon as the condition holds, the request's time is over.
+
+        Nobody waits for it: the time of the loop moves on.
+        """
+        working = asyncio.create_task(work)
+        await self.provider.until(condition)
+        move_on(self.app.state.services.settings.timeout)
+        return await asyncio.wait_for(working, HANG)
 
     async def until_state(self, task_id: str, *states: str) -> Task:
         return await self.until(task_id, lambda task: task["state"] in states)
@@ -221,8 +233,8 @@ class Stage:
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://service", timeout=PATIENCE) as client,
-            httpx.AsyncClient(transport=transport, base_url="http://service", timeout=PATIENCE) as stranger,
+            httpx.AsyncClient(transport=transport, base_url="http://service", timeout=HANG) as client,
+            httpx.AsyncClient(transport=transport, base_url="http://service", timeout=HANG) as stranger,
         ):
             client.headers["Authorization"] = f"Bearer {TOKEN}"
             database = Database(settings.data_dir / "receiver.db")

@@ -130,7 +130,12 @@ REMOTE_IDS = (f"remote-{number}" for number in count())
 
 
 @pytest.mark.parametrize("family", CALLING_BACK, ids=[family.name for family in CALLING_BACK])
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(how=st.sampled_from(BEGINNINGS), steps=STEPS)
 async def test_a_task_keeps_to_the_table_of_states_and_is_bought_once(
     family: Family, service: Service, how: str, steps: list[Step]

@@ -182,10 +182,11 @@ async def test_a_retry_of_a_provider_without_key_is_refused(stage: Stage) -> Non
 
 
 async def test_a_retry_answers_when_its_first_try_has_ended(stage: Stage) -> None:
-    async with stage.serve(TIMEOUT="0.3") as service:
+    async with stage.serve() as service:
         task = await _failed(service)
         stage.provider.on_create(REVID, hangs())
-        answer = await service.post(f"/api/tasks/{task['id']}/retry")
+        retrying = service.post(f"/api/tasks/{task['id']}/retry")
+        answer = await service.when_time_is_over(retrying, lambda: len(stage.provider.bought()) == 2)
         assert answer.status_code == 201
         assert (await service.until_state(answer.json()["id"], "unconfirmed"))["retry_of"] == task["id"]
 

@@ -181,10 +181,12 @@ async def test_a_failed_check_never_fails_the_task(family: Family, service: Serv
 
 @pytest.mark.row("E3")
 async def test_a_silent_check_never_fails_the_task(stage: Stage) -> None:
-    async with stage.serve(TIMEOUT="0.2") as service:
+    async with stage.serve() as service:
         task = await ordered(service, REVID)
         stage.provider.on_check(REVID, hangs(b"HTTP/1.1 200 OK\r\n"))
-        report = await service.poll_when_due(task["id"])
+        report = await service.when_time_is_over(
+            service.poll_when_due(task["id"]), lambda: len(stage.provider.asked()) == 1
+        )
         assert (report["checked"], report["failed"]) == (1, 1)
         assert (await service.task(task["id"]))["state"] == "submitted"
 

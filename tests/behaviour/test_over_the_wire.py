@@ -13,8 +13,9 @@ import uvicorn
 
 from receiver.connections import Crowd, Punctual
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
-from tests.behaviour.provider import PATIENCE, Received, after, says
+from tests.behaviour.provider import Received, after, says
 from tests.behaviour.service import TOKEN, Service, Stage
+from tests.measuring import HANG
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ async def send(port: int, head: str, body: bytes = b"", **headers: str) -> Conne
 async def status(connection: Connection) -> int:
     """Read the status of the answer and close."""
     reader, writer = connection
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANG):
         line = await reader.readline()
     writer.close()
     await writer.wait_closed()

@@ -1,6 +1,7 @@
 """Interface, section 4: a callback that overtakes the answer to its own submission, or whose submission never got an
 answer, still finds its task."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pytest
 from tests.behaviour.families import APIXO, CALLING_BACK, GATEWAY, REVID, Body, Family, gateway
 from tests.behaviour.provider import Provider, Received, Script, after, cuts, hangs, says, shows, slams
 from tests.behaviour.service import PUBLIC_URL, Service, Stage
+from tests.measuring import move_on, until
 
 pytestmark = pytest.mark.anyio
 
@@ -78,9 +80,12 @@ async def test_what_the_callback_told_stands_whatever_the_answer_is(
 
 @pytest.mark.parametrize("told", TOLD)
 async def test_a_silent_submission_is_settled_by_its_callback(told: str, stage: Stage) -> None:
-    async with stage.serve(TIMEOUT="0.3") as service:
+    async with stage.serve() as service:
         outcomes = overtaken(service, stage.provider, REVID, TOLD[told](REVID), hangs())
-        task = await service.order(REVID.order())
+        ordering = asyncio.create_task(service.order(REVID.order()))
+        await until(lambda: outcomes == ["applied"])
+        move_on(30)
+        task = await ordering
         assert outcomes == ["applied"]
         assert task["state"] == told
     assert len(stage.provider.bought()) == 1

@@ -47,8 +47,8 @@ async def test_an_ambiguous_try_is_repeated_byte_for_byte_under_the_same_key(
 
 async def test_a_silent_try_is_repeated_too(stage: Stage) -> None:
     stage.provider.on_create(RIVYA, hangs(), ACCEPTED)
-    async with stage.serve(TIMEOUT="0.3") as service:
-        task = await service.order(RIVYA.order())
+    async with stage.serve() as service:
+        task = await service.when_time_is_over(service.order(RIVYA.order()), lambda: len(stage.provider.bought()) == 1)
         task = await service.until(task["id"], lambda it: bool(it["notices"]))
         assert task["state"] == "submitting"
         await service.poll_when_due(task["id"])

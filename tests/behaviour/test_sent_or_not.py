@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from receiver.outbound import CONNECTIONS
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, WITHOUT_KEYS, Family
 from tests.behaviour.provider import Provider, Script, cuts, drips, hangs, says, shows, slams, writes, zips
 from tests.behaviour.service import DEAD_PORT, NOW, Service, Stage, Task, milliseconds
+from tests.measuring import move_on
 
 pytestmark = pytest.mark.anyio
 
@@ -284,8 +286,8 @@ async def test_a_server_fault_inside_an_http_200_is_unconfirmed(service: Service
 @pytest.mark.row("E3")
 async def test_no_answer_in_time_is_unconfirmed(family: Family, beginning: bytes, stage: Stage) -> None:
     stage.provider.on_create(family, hangs(beginning))
-    async with stage.serve(TIMEOUT="2") as service:
-        task = await service.order(family.order())
+    async with stage.serve() as service:
+        task = await service.when_time_is_over(service.order(family.order()), lambda: len(stage.provider.bought()) == 1)
         assert task["state"] in ("submitting", "unconfirmed"), "answered in time, as it then stands"
         task = await service.until_state(task["id"], "unconfirmed")
         assert task["error"]["code"] == "timeout"
@@ -295,9 +297,14 @@ async def test_no_answer_in_time_is_unconfirmed(family: Family, beginning: bytes
 
 @pytest.mark.row("E3")
 async def test_an_answer_that_drips_is_not_waited_for_longer_than_the_whole_timeout(stage: Stage) -> None:
-    stage.provider.on_create(REVID, drips(REVID.accepted("slow"), 0.02))
-    async with stage.serve(TIMEOUT="0.3") as service:
-        task = await service.order(REVID.order())
+    stage.provider.on_create(REVID, drips(REVID.accepted("slow"), 1))
+    async with stage.serve(TIMEOUT="30") as service:
+        ordering = asyncio.create_task(service.order(REVID.order()))
+        await stage.provider.until(lambda: len(stage.provider.bought()) == 1)
+        while not ordering.done():
+            move_on(1)  # the next byte comes, long before a wait for one would be over
+            await asyncio.sleep(0.002)
+        task = await ordering
         task = await service.until_state(task["id"], "unconfirmed")
         assert task["error"]["code"] == "timeout"
 
@@ -306,8 +313,11 @@ async def test_an_answer_that_drips_is_not_waited_for_longer_than_the_whole_time
 async def test_an_order_that_found_no_free_connection_was_not_received(stage: Stage) -> None:
     """More orders at once than one account has connections: those that never got one wait in the queue."""
     stage.provider.on_create(REVID, hangs())
-    async with stage.serve(TIMEOUT="0.5") as service:
-        tasks = await asyncio.gather(*(service.order(REVID.order(f"{number}")) for number in range(40)))
+    async with stage.serve() as service:
+        orders = asyncio.gather(*(service.order(REVID.order(f"{number}")) for number in range(40)))
+        await stage.provider.until(lambda: len(stage.provider.bought()) == CONNECTIONS)
+        move_on(30)
+        tasks = await orders
         states = [(await service.until(it["id"], _has_ended))["state"] for it in tasks]
         assert 0 < states.count("queued") <= 40 - len(stage.provider.bought())
         assert set(states) == {"queued", "unconfirmed"}

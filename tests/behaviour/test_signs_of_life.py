@@ -1,14 +1,13 @@
 """Whoever sweeps leaves a sign of life in the database, so that a silent poller can be found out."""
 
 import asyncio
-import time
 
 import pytest
 
 from receiver.poller import Poller
 from receiver.services import Services
-from tests.behaviour.provider import PATIENCE
 from tests.behaviour.service import Database, Service, Stage
+from tests.measuring import until
 
 pytestmark = pytest.mark.anyio
 
@@ -19,16 +18,9 @@ def seen(database: Database) -> int | None:
     return rows[0][0] if rows else None
 
 
-async def until_seen(database: Database, now: int) -> None:
-    end = time.monotonic() + PATIENCE
-    while seen(database) != now:
-        assert time.monotonic() < end, "no sign of life"
-        await asyncio.sleep(0.01)
-
-
 async def test_the_services_poller_leaves_one_with_nothing_to_do(stage: Stage) -> None:
     async with stage.serve(POLLER="on") as service:
-        await until_seen(service.database, service.clock())
+        await until(lambda: seen(service.database) == service.clock())
 
 
 async def test_a_single_sweep_leaves_one_and_without_sweeps_there_is_none(service: Service) -> None:
@@ -41,9 +33,9 @@ async def test_the_poller_leaves_them_again_and_again(service: Service) -> None:
     services: Services = service.app.state.services
     poller = Poller(services, beat_every=0.05)
     running = asyncio.create_task(poller.run())
-    await until_seen(service.database, service.clock())
+    await until(lambda: seen(service.database) == service.clock())
     service.clock.advance(60)
-    await until_seen(service.database, service.clock())
+    await until(lambda: seen(service.database) == service.clock())
     services.stopping.set()
     await running
 

@@ -12,7 +12,7 @@ from receiver.errors import StoreUnavailable
 from receiver.store import Store, heartbeats
 from tests.measuring import HANG, until
 
-from .rig import beat, beats, move, outside, python, remove, until, url_of
+from .rig import beat, beats, move, outside, python, remove, url_of
 from .waiting import assert_each_waiter_is_woken_for_its_own_task, assert_hostile_ids_are_waited_for_like_others
 
 pytestmark = pytest.mark.anyio

@@ -127,7 +127,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 """What the API takes for clean text."""
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(key=TEXTS, value=TEXTS)
 async def test_any_label_finds_its_task_and_no_other(store: Store, file: Path, key: str, value: str) -> None:
     with outside(file) as other:

@@ -15,10 +15,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from receiver.links import Links
 from receiver.messages import Outcome
 from tests.behaviour.families import FAMILIES, GATEWAY, REVID, RIVYA, Family
-from tests.behaviour.provider import PATIENCE, Exchange, Script, cuts, says, shows, slams
+from tests.behaviour.provider import Exchange, Script, cuts, says, shows, slams
 from tests.behaviour.service import NOW, PUBLIC_URL, Service, Stage, staged
 from tests.behaviour.test_any_order import MAY_BECOME, NEWS, News, body
 from tests.behaviour.test_any_order import script as told
+from tests.measuring import HANG
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class Lives(RuleBasedStateMachine):
         async def until_quiet() -> T:
             result = await work
             if hasattr(self, "service"):
-                await self.service.app.state.services.background.drain(PATIENCE)
+                await self.service.app.state.services.background.drain(HANG)
             return result
 
         return self.runner.run(until_quiet())
