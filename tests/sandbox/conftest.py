@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from receiver.sandbox.app import Sandbox
+from tests.measuring import LOOP, move_on
 
 from .rig import Buyer, Rig, Stage, staged, unserved
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> object:
+    return LOOP
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,18 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def move_on(self, seconds: float) -> None:
+        """Let time pass, also for whoever sleeps."""
+        self.now += seconds
+        move_on(seconds)
+
+
+@pytest.fixture
+async def slow(stage: Stage, clock: Clock) -> AsyncIterator[Rig]:
+    """The same with long times, on the standing clock: what is to come late comes when a test says so."""
+    async with stage.playing(Sandbox(late_by=60, retry_factor=0.01, clock=clock)) as rig:
+        yield rig
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver.sandbox.app import Sandbox
+from tests.measuring import HANG
 
-PATIENCE = 5.0
 # Reading the certificates of the world takes longer than most tests.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 FAMILIES = ("rivya", "apixo", "revid", "gateway", "kie", "kie-veo")
@@ -123,7 +123,7 @@ class Buyer:
 
     async def settled(self, task_id: str, delivery: str = "end") -> dict[str, Any]:
         """Wait until a delivery of a purchase is through, as a rule its last, and return the purchase."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANG):
             while True:
                 purchase = next(p for p in await self.purchases() if p["id"] == task_id)
                 if delivery in purchase["delivered"]:
@@ -179,7 +179,7 @@ class Sink:
 
     async def until(self, token: str, number: int = 1) -> list[Call]:
         """Wait until so many callbacks have come in under this token."""
-        async with asyncio.timeout(PATIENCE), self.arrived:
+        async with asyncio.timeout(HANG), self.arrived:
             await self.arrived.wait_for(lambda: len(self.of(token)) >= number)
         return self.of(token)
 
@@ -214,7 +214,7 @@ class Stage:
         async with (
             sandbox.running(),
             httpx.AsyncClient(
-                base_url=f"{self.origin}/sandbox", trust_env=False, timeout=PATIENCE, verify=NO_TLS
+                base_url=f"{self.origin}/sandbox", trust_env=False, timeout=HANG, verify=NO_TLS
             ) as client,
         ):
             yield Rig(client, sink)
@@ -228,7 +228,9 @@ async def staged() -> AsyncIterator[Stage]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         stage = Stage(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        server = uvicorn.Server(uvicorn.Config(stage, lifespan="off", log_level="critical", ws="none"))
+        # Connections are kept however far the loop's time moves on.
+        config = uvicorn.Config(stage, lifespan="off", log_level="critical", ws="none", timeout_keep_alive=86_400)
+        server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield stage

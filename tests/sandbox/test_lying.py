@@ -7,7 +7,9 @@ import pytest
 
 from receiver.sandbox.app import Sandbox
 from receiver.sandbox.plan import LYING_VIDEO
+from tests.measuring import until
 
+from .conftest import Clock
 from .rig import CALLING_BACK, Rig, Stage, id_in, id_told, tells_of_failure
 
 pytestmark = pytest.mark.anyio
@@ -38,18 +40,20 @@ async def test_work_that_will_fail_is_told_to_have_succeeded_with_a_wrong_result
     assert (tells_of_failure(honest.body), "lying.invalid" in honest.raw.decode()) == (True, False)
 
 
-async def test_the_lie_comes_while_the_status_answer_still_knows_of_no_end(rig: Rig) -> None:
-    task_id = id_in(await rig.buy("kie", "A cat [sandbox: callback=lying after=1.5]", rig.sink.link("t1")))
-    (lie,) = await rig.sink.until("t1")
+async def test_the_lie_comes_while_the_status_answer_still_knows_of_no_end(slow: Rig, clock: Clock) -> None:
+    task_id = id_in(await slow.buy("kie", "A cat [sandbox: callback=lying after=60]", slow.sink.link("t1")))
+    clock.move_on(59)
+    (lie,) = await slow.sink.until("t1")
     assert lie.body["data"]["state"] == "fail"
-    assert (await rig.ask("kie", task_id)).json()["data"]["state"] == "generating"
+    assert (await slow.ask("kie", task_id)).json()["data"]["state"] == "generating"
 
 
 @pytest.mark.parametrize("knob", ["lying", "forged"])
 async def test_the_truth_waits_until_the_lie_is_heard_even_when_the_work_takes_no_time(rig: Rig, knob: str) -> None:
     rig.sink.open.clear()
     await rig.buy("revid", f"A cat [sandbox: callback={knob} after=0]", rig.sink.link("token"))
-    await rig.buy("revid", "A dog [sandbox: after=0.2]", rig.sink.link("honest"))
+    await until(lambda: len(rig.sink.calls) == 1)
+    await rig.buy("revid", "A dog [sandbox: after=0]", rig.sink.link("honest"))
     await rig.sink.until("honest")
     lie, _ = rig.sink.calls
     assert lie.token != "honest"
