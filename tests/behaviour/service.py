@@ -159,6 +159,7 @@ class Service:
         """
         working = asyncio.create_task(work)
         await self.provider.until(condition)
+        assert not working.done(), "it did not wait"
         move_on(self.app.state.services.settings.timeout)
         return await asyncio.wait_for(working, HANG)
 

@@ -8,19 +8,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import httpx
 
-T = TypeVar("T")
+from tests.measuring import HANG, Duration, Stopwatch, wait_for
 
-DEADLINE = 30.0
-"""Seconds after which a process or a condition is given up."""
 QUICK = {
     "RECEIVER_POLL_AFTER": "0.3",
     "RECEIVER_CALLBACK_GRACE": "1.5",
@@ -88,7 +85,7 @@ class Home:
 
     def run(self, *words: str, **changes: str) -> Ran:
         process = self.start(*words, **changes)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate(timeout=HANG)
         assert "Traceback" not in err, err
         return Ran(process.returncode, out, err)
 
@@ -103,7 +100,7 @@ class Home:
     def client(self) -> httpx.Client:
         """A client that may use the running service's API."""
         headers = {"Authorization": f"Bearer {self.token()}"}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=DEADLINE)
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=HANG)
 
 
 @dataclass
@@ -123,12 +120,12 @@ class Served:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
 
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal; give the exit code and the seconds that it took."""
-        began = time.monotonic()
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, Duration]:
+        """Send a signal; give the exit code and how long it took."""
+        watch = Stopwatch()
         self.process.send_signal(number)
-        code = self.process.wait(DEADLINE)
-        return code, time.monotonic() - began
+        code = self.process.wait(HANG)
+        return code, watch.read()
 
 
 @contextlib.contextmanager
@@ -159,14 +156,3 @@ def bound_port(served: Served) -> str | None:
     found = re.search(r"Serving on http://\S*:(\d+)", served.told())
     assert found or served.process.poll() is None, served.told()
     return found[1] if found else None
-
-
-def wait_for(look: Callable[[], T | Literal[False] | None], seconds: float = DEADLINE) -> T:
-    """Wait until something is there."""
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found is not None and found is not False:
-            return found
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.02)

@@ -13,8 +13,9 @@ from receiver.links import Links
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import REVID as REVID_FAMILY
 from tests.behaviour.families import RIVYA
+from tests.measuring import HANG, wait_for
 
-from .rig import DEADLINE, Home, Ran, wait_for
+from .rig import Home, Ran
 
 REVID = ("submit", "revid", "sora-2-text-to-video")
 TASK_KEYS = {
@@ -206,7 +207,7 @@ def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> N
 
 
 def test_waiting_gives_up_after_its_time(home: Home) -> None:
-    (task_id,) = ordered(home, "slow [sandbox: after=30]")
+    (task_id,) = ordered(home, "slow [sandbox: after=3000]")
     waited = home.run("wait", task_id, "--timeout", "0.3", "--json")
     assert waited.code == 1
     assert waited.document["state"] in ("submitted", "running")
@@ -266,17 +267,17 @@ def test_polls_that_keep_going_end_well_when_told(home: Home) -> None:
         assert process.stdout is not None
         assert process.stdout.readline().startswith('{"submitted"')
         process.send_signal(number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=HANG)
         assert (process.returncode, out) == (0, "")
         assert "Traceback" not in err
 
 
 def test_waiting_that_is_broken_off_shows_no_traceback(home: Home) -> None:
-    (task_id,) = ordered(home, "slow [sandbox: after=30]")
+    (task_id,) = ordered(home, "slow [sandbox: after=3000]")
     process = home.start("wait", task_id)
     wait_for(lambda: has_database_open(process.pid))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=HANG)
     assert process.returncode not in (0, 2)
     assert out == ""
     assert "Traceback" not in err
@@ -296,7 +297,7 @@ def test_a_reader_that_has_seen_enough_ends_a_listing_quietly(home: Home) -> Non
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
-    process.wait(DEADLINE)
+    process.wait(HANG)
     process.stderr.close()
     assert "Traceback" not in err
 

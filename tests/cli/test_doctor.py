@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.doctor.conftest import has_polled
+from tests.measuring import wait_for
 
-from .rig import Home, Ran, Served, serving, wait_for
+from .rig import Home, Ran, Served, serving
 
 pytestmark = pytest.mark.usefixtures("polled")
 VERDICTS = ("ok", "skipped", "warning", "wrong")

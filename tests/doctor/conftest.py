@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from receiver.store.engine import sqlite_module
-from tests.cli.rig import wait_for
+from tests.measuring import LOOP, wait_for
 from tests.system.processes import free_port, provider, service
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> object:
+    return LOOP
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import httpx
 from receiver.doctor import Finding, Report, examine
 from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
+from tests.measuring import HANG, move_on, until
 
-PATIENCE = 60.0
 TLS_HELLO = b"\x16"
 
 
@@ -114,7 +114,7 @@ def passing_to(
         async with httpx.AsyncClient(trust_env=False) as client:
             kind = {"Content-Type": request.headers.get("content-type", "")}
             url = f"{target}{path(request.path)}"
-            got = await client.request(request.method, url, content=body(request.body), headers=kind, timeout=PATIENCE)
+            got = await client.request(request.method, url, content=body(request.body), headers=kind, timeout=HANG)
         return answer(f"{got.status_code} Told", got.text, Content_Type=got.headers["content-type"])
 
     return say
@@ -125,10 +125,27 @@ def load(environ: Mapping[str, str | None]) -> Settings:
     return Settings.load({name: value for name, value in environ.items() if value is not None}, CONFIG_TYPES)
 
 
-async def examined(environ: Mapping[str, str | None], patience: float = 10.0) -> "Seen":
+PATIENCE = HANG / 2
+"""Seconds that doctor waits for answers here."""
+
+
+async def examined(environ: Mapping[str, str | None]) -> "Seen":
     """Examine an installation by the settings of its environment."""
-    async with asyncio.timeout(PATIENCE):
-        return Seen(await examine(load(environ), patience=patience))
+    async with asyncio.timeout(HANG):
+        return Seen(await examine(load(environ), patience=PATIENCE))
+
+
+async def out_of_patience(environ: Mapping[str, str | None], hangs: Answerer) -> "Seen":
+    """Examine an installation beside a server that never answers; as soon as that was asked, its time passes.
+
+    It passes in steps: the time for connecting is over before that for the whole is.
+    """
+    examining = asyncio.create_task(examined(environ))
+    await until(lambda: bool(hangs.received))
+    while not examining.done():
+        move_on(PATIENCE / 10)
+        await asyncio.sleep(0.05)
+    return await examining
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from receiver.doctor import Finding, Verdict
 from receiver.store import schema
 from tests.system.processes import free_port, provider
 
-from .rig import Answerer, Received, Say, Seen, answer, examined, hanging, saying
+from .rig import Answerer, Received, Say, Seen, answer, examined, hanging, out_of_patience, saying
 
 pytestmark = pytest.mark.anyio
 
@@ -34,14 +34,15 @@ def environ(tmp_path: Path) -> dict[str, str | None]:
 
 async def asked(environ: Mapping[str, str | None], **says: Say) -> Seen:
     """Examine accounts, each at a provider that answers so; two underscores part `gateway-x`."""
-    patience = 2.0 if hanging in says.values() else 10.0
+    hangs: list[Answerer] = []
     async with AsyncExitStack() as stack:
         named: dict[str, str | None] = dict(environ)
         for account, say in says.items():
             answerer = await stack.enter_async_context(Answerer(say).listening())
             prefix = account.upper().replace("__", "_")
             named |= {f"{prefix}_API_KEY": KEY, f"{prefix}_BASE_URL": answerer.url}
-        return await examined(named, patience)
+            hangs += [answerer] if say is hanging else []
+        return await (out_of_patience(named, hangs[0]) if hangs else examined(named))
 
 
 def is_wrong(finding: Finding, words: str, remedy: str) -> None:

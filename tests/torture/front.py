@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.rig import wait_for
+from tests.measuring import wait_for
 
 CONFIGURATION = """
 daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;

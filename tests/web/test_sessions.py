@@ -1,7 +1,6 @@
 """The pages' sessions: their cookie, and everything that ends them. Guessing tokens is slow."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from http.cookies import Morsel, SimpleCookie
@@ -17,6 +16,7 @@ from receiver.web import sessions
 from receiver.web.page_login import link_token
 from receiver.web.sessions import COOKIE, SECURE_COOKIE
 from tests.behaviour.service import Clock
+from tests.measuring import Stopwatch
 from tests.torture.harness import Torture
 from tests.web.site import NOW, ORIGIN, REAL, TOKEN, Gone, Page, Site, opened, stranger
 
@@ -327,11 +327,11 @@ async def guess(site: Site, client: str, given: str = "x") -> httpx.Response:
 
 @pytest.mark.row("F8")
 async def test_a_thousand_guesses_a_minute_are_not_looked_at(timed: Site, clock: Clock, torture: Torture) -> None:
-    looked_at, guesses, began = 0, torture.size(200, 1000), time.monotonic()
+    looked_at, guesses, watch = 0, torture.size(200, 1000), Stopwatch()
     for _ in range(guesses):
         looked_at += (await guess(timed, "192.0.2.1")).status_code == 403
         clock.advance(60 / guesses * 0.99)
-    torture.figures(guesses=guesses, looked_at=looked_at, seconds=time.monotonic() - began)
+    torture.figures(guesses=guesses, looked_at=looked_at, seconds=watch.read())
     assert looked_at == FAILURES
 
 
