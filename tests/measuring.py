@@ -19,7 +19,8 @@ T = TypeVar("T")
 HANG = 120.0
 """Seconds after which a test takes it that something hangs: far more than anything takes that does not."""
 LOOK_EVERY = 0.01
-WORK_SECONDS = 0.2
+WORK, WORK_SECONDS = 30_000, 0.16
+"""A piece of work, and how long it takes on a machine that has nothing else to do."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Duration:
         """Multiply it: what something else may take, which is measured beside it."""
         return Duration(self._seconds * factor)
 
-    def share_of(self, seconds: float) -> float:
-        """Return which part of it so many seconds are."""
-        return seconds / self._seconds
+    def each_second(self, number: float) -> float:
+        """Return how much of what happened in it that is for each of its seconds."""
+        return number / self._seconds
 
     def figure(self) -> float:
         """Return the seconds, for the figures of a row."""
@@ -72,10 +73,10 @@ def quantile(durations: Iterable[Duration], share: float) -> Duration:
     return Duration(found[min(int(len(found) * share), len(found) - 1)])
 
 
-def lag() -> float:
-    """Measure how much longer work takes than its processor time, beside whatever else the machine does; 1 alone."""
-    began, computed = time.monotonic(), time.thread_time()
-    while time.thread_time() - computed < WORK_SECONDS:
+def slowness() -> float:
+    """Measure how many times longer a piece of work takes here and now, beside whatever else the machine does."""
+    began = time.monotonic()
+    for _ in range(WORK):
         math.factorial(500)
     return max(1.0, (time.monotonic() - began) / WORK_SECONDS)
 

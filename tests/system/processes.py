@@ -6,12 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-START_SECONDS = 30.0
+import httpx
+
+from tests.measuring import HANG, slowness, wait_for
+
+ENDS = frozenset({"succeeded", "failed", "cancelled", "expired"})
+TIMES = ("RECEIVER_TIMEOUT", "RECEIVER_DEADLINE", "RECEIVER_CALLBACK_GRACE", "RECEIVER_POLL_AFTER")
+"""What a service may take for something, or wait with something: on a slow machine all of it takes longer."""
 
 
 def free_port() -> int:
@@ -86,20 +92,21 @@ class Process:
     def ended(self) -> int:
         """Wait for its end; returns its exit code."""
         assert self.running is not None, "it does not run"
-        code = self.running.wait(20)
+        code = self.running.wait(HANG)
         self.running = None
         return code
 
     def await_ready(self) -> None:
         """Wait until it serves."""
-        waiting = threading.Event()
-        for _ in range(round(START_SECONDS / 0.05)):
+
+        def is_ready() -> bool:
             if re.search(self.ready, self.said()):
-                return
-            if self.running is None or self.running.poll() is not None:
-                break
-            waiting.wait(0.05)
-        raise AssertionError(f"it did not start:\n{self.said()}")
+                return True
+            assert self.running is not None, self.said()
+            assert self.running.poll() is None, f"it did not start:\n{self.said()}"
+            return False
+
+        wait_for(is_ready)
 
     def said(self) -> str:
         """Everything that it has written since its last start."""
@@ -119,7 +126,10 @@ def provider(directory: Path, port: int) -> Process:
 
 
 def service(directory: Path, port: int, provider_port: int, **settings: str) -> Process:
-    """Make the service with an account at each family of the simulated provider, and short times."""
+    """Make the service with an account at each family of the simulated provider, and short times.
+
+    All of them are longer on a machine that is slow just now: what is in time on a quick one is in time there, too.
+    """
     accounts = {f"{family}_API_KEY": f"a-key-for-{family}" for family in ("RIVYA", "APIXO", "REVID", "GATEWAY", "KIE")}
     places = {
         f"{family.upper()}_BASE_URL": f"http://127.0.0.1:{provider_port}/{family}"
@@ -139,6 +149,17 @@ def service(directory: Path, port: int, provider_port: int, **settings: str) -> 
         "RECEIVER_DATA_DIR": str(directory / "data"),
         "RECEIVER_API_TOKENS": "a-token-for-the-tests",
     }
-    return Process(
-        ["serve"], {**accounts, **places, **times, **own, **settings}, directory / "service.log", r"Serving on"
-    )
+    environ = {**accounts, **places, **times, **own, **settings}
+    slower = slowness()
+    environ |= {name: f"{float(environ[name]) * slower:.3f}" for name in TIMES}
+    return Process(["serve"], environ, directory / "service.log", r"Serving on")
+
+
+def settled(client: httpx.Client, task_id: str) -> Any:
+    """Wait until a task has come to its end; returns it."""
+
+    def ended() -> Any:
+        task = client.get(f"/api/tasks/{task_id}", params={"wait": "20"}).json()
+        return task if task["state"] in ENDS else None
+
+    return wait_for(ended, 10 * HANG)

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.system.processes import Process, free_port, provider, service
+from tests.measuring import HANG
+from tests.system.processes import Process, free_port, provider, service, settled
 
 HEADERS = {"Authorization": "Bearer a-token-for-the-tests"}
 
@@ -45,9 +46,9 @@ def test_a_registered_webhook_brings_the_news_of_tasks_that_have_no_callback_url
     serving.start()
 
     order = {"provider": "rivya", "model": "sora-2", "input": {"prompt": "A boat [sandbox: after=0.5]"}}
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=40, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
         task_id = client.post("/api/tasks", content=json.dumps(order)).json()["id"]
-        task = client.get(f"/api/tasks/{task_id}", params={"wait": "20"}).json()
+        task = settled(client, task_id)
     assert (task["state"], task["settled_by"]) == ("succeeded", "callback")
     assert task["evidence"]["signature"] == "body"
     assert task["evidence"]["confirmed_at"] is not None

@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.measuring import HANG
 from tests.system import postgres
-from tests.system.processes import Process, free_port, provider, service
+from tests.system.processes import ENDS, Process, free_port, provider, service
 
 pytestmark = pytest.mark.anyio
 
 TASKS = 200
 AT_ONCE = 60
-SECONDS = 100.0
-SETTLED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+SECONDS = 15 * HANG
 MODELS = {"rivya": "sora-2", "apixo": "sora-2", "revid": "sora-2-text-to-video", "gateway": "sora-2"}
 
 # What is ordered of the provider, how the task must end, how often it is bought.
@@ -183,7 +183,7 @@ async def run_all(url: str, wanted: list[Wanted]) -> list[dict[str, Any]]:
     """Submit all orders, each under its own key, and wait until every task has settled."""
     gate = asyncio.Semaphore(AT_ONCE)
     headers = {"Authorization": "Bearer a-token-for-the-tests"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=HANG, trust_env=False) as client:
 
         async def one(order: Wanted) -> dict[str, Any]:
             async with gate:
@@ -206,7 +206,7 @@ async def settled(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     """Wait until a task has settled; returns it with its history."""
     while True:
         task = (await asked(client, "GET", f"/api/tasks/{task_id}", params={"wait": "20"})).json()
-        if task["state"] in SETTLED:
+        if task["state"] in ENDS:
             history = (await asked(client, "GET", f"/api/tasks/{task_id}/history")).json()
             return {**task, "history": history["events"]}
 
@@ -234,7 +234,7 @@ async def kill_three_times(serving: Process, provider_url: str) -> None:
 
 async def purchases_of(provider_url: str) -> list[dict[str, Any]]:
     """Read the provider's ledger."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=HANG) as client:
         listed: list[dict[str, Any]] = (await client.get(f"{provider_url}/ledger")).json()["purchases"]
         return listed
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.system.processes import free_port, provider, service
+from tests.measuring import HANG
+from tests.system.processes import free_port, provider, service, settled
 
 HEADERS = {"Authorization": "Bearer a-token-for-the-tests"}
 MARKET, VEO = "wan/2-7-text-to-video", "veo3_fast"
@@ -43,9 +44,9 @@ def test_a_final_callback_counts_when_the_status_answer_confirms_it(
     url, provider_url = places
     prompt = f"A boat for {model} [sandbox: {knobs} after=1.5]"
     order = {"provider": "kie", "model": model, "input": {"prompt": prompt}}
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=40, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
         task_id = client.post("/api/tasks", content=json.dumps(order)).json()["id"]
-        task = client.get(f"/api/tasks/{task_id}", params={"wait": "30"}).json()
+        task = settled(client, task_id)
         purchases = client.get(f"{provider_url}/ledger", headers={"Authorization": ""}).json()["purchases"]
     made = [purchase["video_url"] for purchase in purchases if purchase["prompt"] == prompt]
     assert task["state"] == state, task
@@ -59,7 +60,7 @@ def test_a_final_callback_counts_when_the_status_answer_confirms_it(
 
 def test_the_balance_falls_with_what_was_bought(places: tuple[str, str]) -> None:
     url, _ = places
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=40, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
         before = client.get("/api/providers/kie/balance").json()["credits"]
         order = {"provider": "kie", "model": MARKET, "input": {"prompt": "[sandbox: after=0.2]"}}
         client.post("/api/tasks", content=json.dumps(order))

@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,13 +20,17 @@ from receiver.settings import Settings
 from receiver.states import State
 from receiver.store import schema
 from tests.cli.rig import Home
+from tests.measuring import HANG, Duration, Stopwatch, longest
 from tests.store.rig import add_tasks, look, task_row
+from tests.torture.harness import Torture
 
 KEPT_SECONDS = 2.0
 """A connection that was quiet for longer is not used again: the service closes it after five."""
 TIGHTEST = 4.5
 """Seconds within which every callback must be answered: 4, since the tightest documented sender gives up after 5, and
-half a second for a busy machine."""
+half a second more."""
+ALIVE = 1.0
+"""Seconds within which /healthz must answer, whatever the database does; idle it takes a few milliseconds."""
 DELIVERED = "SELECT DISTINCT task_id FROM delivery"
 SETTINGS = {
     "REVID_API_KEY": "a-key",
@@ -53,8 +56,7 @@ class Answer:
     callback: Callback
     status: int | None
     retry_after: str | None
-    began: float
-    seconds: float
+    took: Duration
 
 
 def home_with_tasks(
@@ -101,7 +103,7 @@ def good_news(remote_id: str) -> bytes:
 class _Line:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    used: float
+    quiet: Stopwatch
 
 
 @dataclass
@@ -122,17 +124,17 @@ class Caller:
         return {answer.callback.task_id for answer in self.answers if answer.status == 200}
 
     @property
-    def worst(self) -> float:
+    def worst(self) -> Duration:
         """The longest that anybody waited for an answer."""
-        return max(answer.seconds for answer in self.answers)
+        return longest(answer.took for answer in self.answers)
 
     async def post(self, callback: Callback) -> Answer:
         """Deliver one callback once."""
         head = f"POST {callback.path} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(callback.body)}\r\n\r\n"
         async with self._gate:  # whoever waits here waits for us, not for the service
-            began = time.monotonic()
+            watch = Stopwatch()
             status, headers, _ = await self._exchange(head.encode() + callback.body)
-            answer = Answer(callback, status, headers.get("retry-after"), began, time.monotonic() - began)
+            answer = Answer(callback, status, headers.get("retry-after"), watch.read())
         self.answers.append(answer)
         return answer
 
@@ -143,13 +145,14 @@ class Caller:
 
     async def at_rate(self, callbacks: Iterable[Callback], rate: float) -> None:
         """Begin so many deliveries a second, whether or not earlier ones were answered, and await all answers."""
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async with asyncio.TaskGroup() as group:
             for number, callback in enumerate(callbacks):
-                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + number / rate - loop.time()))
                 group.create_task(self.post(callback))
 
-    async def until_stored(self, callbacks: Sequence[Callback], seconds: float = 30.0, pause: float = 0.2) -> None:
+    async def until_stored(self, callbacks: Sequence[Callback], seconds: float = 10 * HANG, pause: float = 0.2) -> None:
         """Deliver again what was not answered 200, as providers do, until all of it is."""
         async with asyncio.timeout(seconds):
             while left := [callback for callback in callbacks if callback.task_id not in self.told]:
@@ -177,17 +180,17 @@ class Caller:
         if headers.get("connection") == "close":
             line.writer.close()
         else:
-            line.used = time.monotonic()
+            line.quiet = Stopwatch()
             self._lines.append(line)
         return int(head[0].split()[1]), headers, body
 
     async def _line(self) -> _Line:
         while self._lines:
             line = self._lines.pop()
-            if time.monotonic() - line.used < KEPT_SECONDS and not line.reader.at_eof():
+            if not line.quiet.read().at_least(KEPT_SECONDS) and not line.reader.at_eof():
                 return line
             line.writer.close()
-        return _Line(*await asyncio.open_connection("127.0.0.1", self.port), time.monotonic())
+        return _Line(*await asyncio.open_connection("127.0.0.1", self.port), Stopwatch())
 
     def close(self) -> None:
         for line in self._lines:
@@ -208,11 +211,11 @@ async def calling(home: Home, connections: int = 16) -> AsyncIterator[Caller]:
 class Pulse:
     """How long the service took to say that it is alive, over and over."""
 
-    beats: list[float] = field(default_factory=list)
+    beats: list[Duration] = field(default_factory=list)
 
     @property
-    def worst(self) -> float:
-        return max(self.beats)
+    def worst(self) -> Duration:
+        return longest(self.beats)
 
 
 @contextlib.contextmanager
@@ -221,14 +224,14 @@ def pulse(home: Home) -> Iterator[Pulse]:
     felt, stop = Pulse(), threading.Event()
 
     def feel() -> None:
-        line = http.client.HTTPConnection("127.0.0.1", int(home.settings["PORT"]), timeout=30)
+        line = http.client.HTTPConnection("127.0.0.1", int(home.settings["PORT"]), timeout=HANG)
         with contextlib.closing(line):
             while not stop.wait(0.05):
-                began = time.monotonic()
+                watch = Stopwatch()
                 line.request("GET", "/healthz")
                 answer = line.getresponse()
                 answer.read()
-                felt.beats.append(time.monotonic() - began)
+                felt.beats.append(watch.read())
                 assert answer.status == 200
 
     with ThreadPoolExecutor(1) as thread:
@@ -251,10 +254,11 @@ def assert_kept(file: Path, caller: Caller, callbacks: Iterable[Callback] = ()) 
     assert wanted <= counted, f"{len(wanted - counted)} stored and not counted"
 
 
-def assert_honest(caller: Caller) -> None:
-    """Everybody was answered in time: that it is stored, or when to come again."""
+def assert_honest(torture: Torture, caller: Caller, felt: Pulse) -> None:
+    """Everybody was answered in time: that it is stored, or when to come again; and it was alive all the time."""
     assert {answer.status for answer in caller.answers} <= {200, 503}
-    assert caller.worst <= TIGHTEST
+    torture.within(caller.worst, TIGHTEST)
+    torture.within(felt.worst, ALIVE)
     assert all(int(answer.retry_after or 0) > 0 for answer in caller.answers if answer.status == 503)
 
 

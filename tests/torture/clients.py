@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from tests.behaviour.families import FAMILIES
+from tests.measuring import HANG
 from tests.torture.driver import TOKEN, Letter
 
-SECONDS = 60.0
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 STUCK = (
     b"",
@@ -33,7 +33,7 @@ class Load:
 
     async def call_back(self, letters: list[Letter]) -> None:
         """Send callbacks, until the service is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=HANG) as client:
             while letters:
                 one = letters.pop()
                 try:
@@ -45,7 +45,7 @@ class Load:
 
     async def order(self, marks: list[str]) -> None:
         """Submit orders, until the service is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30, headers=BEARER) as client:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=HANG, headers=BEARER) as client:
             while marks:
                 mark = marks.pop()
                 try:
@@ -57,13 +57,13 @@ class Load:
 
     async def sweep(self) -> None:
         """Have the service look at everything that is due, until it is gone."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30, headers=BEARER) as client:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=HANG, headers=BEARER) as client:
             with contextlib.suppress(httpx.TransportError):
                 await client.post("/api/poll")
 
     async def until(self, number: int) -> None:
         """Wait until so many requests were answered."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(5 * HANG):
             while len(self.answers) < number:  # noqa: ASYNC110 - another process answers
                 await asyncio.sleep(0.01)
 

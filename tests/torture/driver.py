@@ -16,6 +16,7 @@ import httpx
 
 from receiver.links import Links
 from tests.behaviour.families import FAMILIES
+from tests.measuring import HANG
 
 CLIENTS = 16
 TOKEN, SECRET = "a-token-for-the-tests", "a-secret-key-for-the-torture-bench"
@@ -63,7 +64,9 @@ class Driver:
     async def __aenter__(self) -> "Driver":
         headers = {"Authorization": f"Bearer {TOKEN}"}
         limits = httpx.Limits(max_connections=4 * CLIENTS)
-        self._client = httpx.AsyncClient(base_url=self.url, headers=headers, limits=limits, timeout=30, trust_env=False)
+        self._client = httpx.AsyncClient(
+            base_url=self.url, headers=headers, limits=limits, timeout=HANG, trust_env=False
+        )
         self._acked = self.log.open("a", buffering=1)
         return self
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 
 from tests.behaviour.families import FAMILIES
+from tests.measuring import Duration, Stopwatch, slowness
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture import driver
 from tests.torture.driver import CLIENTS, Driver, Letter
@@ -26,15 +26,15 @@ KEEPS = 100
 
 @dataclass
 class Restarts:
-    """How often the service was stopped, and the seconds from each new start to its first answer."""
+    """How often the service was stopped, and how long it took from each new start to its first answer."""
 
     url: str
     number: int = 0
-    seconds: list[float] = field(default_factory=list)
+    took: list[Duration] = field(default_factory=list)
 
     async def start(self, serving: Process) -> None:
         """Start it, and wait for its first answer 200."""
-        began = time.monotonic()
+        watch = Stopwatch()
         await asyncio.to_thread(serving.spawn)
         async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
             while True:
@@ -47,7 +47,7 @@ class Restarts:
                     continue
                 if answer.status_code == 200:
                     break
-        self.seconds.append(time.monotonic() - began)
+        self.took.append(watch.read())
 
 
 @contextmanager
@@ -145,9 +145,12 @@ def letters(account: str, task_id: str, remote_id: str, prompt: str, url: str) -
 async def kill_again_and_again(
     serving: Process, restarts: Restarts, chance: random.Random, more: Callable[[int], bool], longest: float
 ) -> None:
-    """Kill the service's process group with -9 at random moments of its life and of its start, and start it anew."""
+    """Kill the service's process group with -9 at random moments of its life and of its start, and start it anew.
+
+    On a slow machine it lives for longer, or it would come to nothing.
+    """
     while more(restarts.number):
-        await asyncio.sleep(chance.uniform(0.02, longest))
+        await asyncio.sleep(chance.uniform(0.02, longest) * slowness())
         await asyncio.to_thread(serving.kill)
         restarts.number += 1
         if chance.random() < 0.2:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measuring import Duration, lag
+from tests.measuring import Duration, slowness
 
 ROOT = Path(__file__).parents[2]
 FULL, SEED, CORPORA = "TORTURE_FULL", "TORTURE_SEED", "TORTURE_CORPORA"
@@ -51,7 +51,7 @@ class Torture:
         if not self.full:
             return
         limit = max(each.figure() if isinstance(each, Duration) else each for each in limits)
-        slower = lag()
+        slower = slowness()
         assert took.figure() <= limit * slower, (
             f"{took.figure():.3f} s, not {limit:.3f} on a machine {slower:.1f} x slower"
         )

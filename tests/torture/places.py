@@ -17,9 +17,9 @@ from typing import Any
 from tests.behaviour.families import FAMILIES
 from tests.behaviour.provider import Exchange, Provider, Received, Script, family_of, says, slams
 from tests.behaviour.service import Database
+from tests.measuring import HANG
 from tests.system.processes import Process
 
-PATIENCE = 30.0
 GONE = (7, 8)
 """A TCP connection's states when the other side has closed it: CLOSE and CLOSE_WAIT."""
 MARK = re.compile(rb"place-\d+")
@@ -47,7 +47,7 @@ class Scene:
 
     async def until(self, query: str, *values: str) -> None:
         """Wait until the database holds something; looks as often as it can."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANG):
             while not self.database.rows(query, *values):  # noqa: ASYNC110 - another process writes
                 await asyncio.sleep(0)
 
@@ -59,7 +59,7 @@ class Scene:
     async def locked(self) -> AsyncIterator[None]:
         """Keep the service from writing."""
         with self.database.connected() as connection:
-            connection.execute("PRAGMA busy_timeout=5000")
+            connection.execute("PRAGMA busy_timeout=60000")
             connection.execute("BEGIN IMMEDIATE")
             yield
 
@@ -108,7 +108,7 @@ def asked_id(request: Received) -> str:
 async def was_read(exchange: Exchange) -> None:
     """Wait until the service has the whole answer: then it closes the connection."""
     connection = exchange.writer.get_extra_info("socket")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANG):
         while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in GONE:  # noqa: ASYNC110 - as it is
             await asyncio.sleep(0.001)
 
@@ -154,7 +154,7 @@ async def answer_read(scene: Scene, mark: str) -> None:
         over.set()
 
     scene.creates[mark] = script
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANG):
         await over.wait()
 
 
@@ -183,7 +183,7 @@ async def repeated(scene: Scene, mark: str) -> None:
         await slams()(exchange)
 
     scene.creates[mark] = first
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANG):
         await over.wait()
 
 
@@ -203,7 +203,7 @@ async def _at(
             await then(exchange)
 
     scripts[mark] = script
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(HANG):
         await over.wait()
 
 

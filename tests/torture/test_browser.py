@@ -18,7 +18,7 @@ from receiver.web.page_login import link_token
 from tests.cli.rig import QUICK, Home, Served, serving
 from tests.torture.harness import Torture
 
-SECONDS = 90
+SECONDS = 600
 MARK = "document.documentElement.setAttribute('pwned',1)"
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=3000"]  # fmt: skip

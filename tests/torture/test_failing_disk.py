@@ -82,7 +82,7 @@ async def test_a_commit_that_the_disk_fails_is_never_told_as_stored(torture: Tor
             assert caller.told == told
             await caller.until_stored(waiting)
             assert (await caller.get("/readyz"))[0] == 200
-    assert_honest(caller)
+    assert_honest(torture, caller, felt)
     assert now_and_then.get("answered_503"), "the disk failed"
     assert_kept(home.data / "receiver.db", caller, waiting)
     torture.figures(

@@ -5,7 +5,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from tests.behaviour.families import FAMILIES
+from tests.measuring import HANG, Duration, Stopwatch
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture.harness import Torture
 
@@ -70,7 +70,7 @@ def test_a_system_clock_that_jumps_loses_and_repeats_nothing(tmp_path: Path, tor
     selling.start()
     serving.start()
     try:
-        tasks, purchases, seconds = asyncio.run(_live(clock, port, provider_port))
+        tasks, purchases, took = asyncio.run(_live(clock, port, provider_port))
         assert serving.stop() == 0
     finally:
         serving.kill()
@@ -81,7 +81,7 @@ def test_a_system_clock_that_jumps_loses_and_repeats_nothing(tmp_path: Path, tor
     open_ends = [task for task in tasks if task["state"] != "succeeded" and not _nobody_can_know(task)]
     assert [(task["id"], task["provider"], task["input"], task["state"], task["error"]) for task in open_ends] == []
     assert max(bought.values()) == 1
-    assert max(task["checks"] for task in tasks) <= 2 * seconds / SHORTEST_GAP
+    assert took.at_least(max(task["checks"] for task in tasks) * SHORTEST_GAP / 2)
     assert "Traceback" not in serving.log.read_text()
 
 
@@ -98,10 +98,10 @@ def _service(directory: Path, port: int, provider_port: int, clock: SystemClock)
     return service(directory, port, provider_port, **settings, **clock.environment())
 
 
-async def _live(clock: SystemClock, port: int, provider_port: int) -> tuple[list[Any], list[str], float]:
-    """Order some tasks after every jump, then wait for all; returns the tasks, what was bought, and the seconds."""
-    url, began = f"http://127.0.0.1:{port}", time.monotonic()
-    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=30, trust_env=False) as client:
+async def _live(clock: SystemClock, port: int, provider_port: int) -> tuple[list[Any], list[str], Duration]:
+    """Order some tasks after every jump, then wait for all; returns the tasks, what was bought, and the time."""
+    url, watch = f"http://127.0.0.1:{port}", Stopwatch()
+    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
         ordered = []
         for number, jump in enumerate(JUMPS):
             orders = [
@@ -116,11 +116,11 @@ async def _live(clock: SystemClock, port: int, provider_port: int) -> tuple[list
             await asyncio.sleep(3)
         tasks = await _settled(client, ordered)
         ledger = (await client.get(f"http://127.0.0.1:{provider_port}/ledger")).json()["purchases"]
-    return tasks, [f"{purchase['family']} {purchase['prompt']}" for purchase in ledger], time.monotonic() - began
+    return tasks, [f"{purchase['family']} {purchase['prompt']}" for purchase in ledger], watch.read()
 
 
 async def _settled(client: httpx.AsyncClient, ids: list[str]) -> list[Any]:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(10 * HANG):
         while True:
             tasks = [(await client.get(f"/api/tasks/{task_id}")).json() for task_id in ids]
             going = [task for task in tasks if task["state"] in ("queued", "submitting", "submitted", "running")]

@@ -5,8 +5,7 @@ import json
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 
 from receiver.links import Links
+from tests.measuring import HANG, Duration, longest, quantile
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture.harness import ROOT, Torture
 
@@ -33,9 +33,8 @@ CALM = dict.fromkeys(
 ) | {"RECEIVER_DEADLINE": "86400"}
 """Nobody asks the provider but on a callback's word."""
 MEGABYTE = 1024 * 1024
-PATIENCE = 60.0
-HEALTHY = 250.0
-"""Milliseconds in which 99 of 100 questions after its health are answered (I10)."""
+HEALTHY = 0.25
+"""Seconds in which 99 of 100 questions after its health are answered (I10)."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,10 @@ class Target:
 
 @dataclass
 class Watched:
-    """What was seen from outside while something went on; latencies in milliseconds."""
+    """What was seen from outside while something went on."""
 
-    latencies: list[float] = field(default_factory=list)
+    latencies: list[Duration] = field(default_factory=list)
     failures: int = 0
-
-    def quantile(self, share: float) -> float:
-        """The latency that so large a share of the answers kept within."""
-        return sorted(self.latencies)[min(int(len(self.latencies) * share), len(self.latencies) - 1)]
 
 
 @dataclass
@@ -150,9 +145,9 @@ class Live:
                 assert probe.stdout.readline() == "ready\n"
                 yield found
             finally:
-                out, _ = probe.communicate(timeout=PATIENCE)
+                out, _ = probe.communicate(timeout=HANG)
         seen = json.loads(out)
-        found.latencies, found.failures = seen["latencies"], seen["failures"]
+        found.latencies, found.failures = [Duration(each) for each in seen["latencies"]], seen["failures"]
 
     def _status(self, name: str) -> int:
         text = Path(f"/proc/{self.pid}/status").read_text()
@@ -172,7 +167,7 @@ def live(directory: Path, **settings: str) -> Iterator[Live]:
             stack.callback(process.kill)
             process.start()
         url = f"http://127.0.0.1:{port}"
-        client = stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False))
+        client = stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=HANG, trust_env=False))
         made = Live(serving, port, provider_port, client, Links(given["RECEIVER_SECRET_KEYS"].split(","), url))
         yield made
         assert '"fault"' not in made.log(), made.log()[-3000:]
@@ -184,17 +179,7 @@ def healthy(serving: Live, torture: Torture) -> Iterator[None]:
     """Whatever goes on meanwhile: somebody else who asks is answered in time (I10)."""
     with serving.watched() as watched:
         yield
-    torture.figures(healthz_p99_ms=watched.quantile(0.99), healthz_max_ms=max(watched.latencies))
+    torture.figures(healthz_p99_s=quantile(watched.latencies, 0.99), healthz_max_s=longest(watched.latencies))
     torture.figures(megabytes_above_idle=(serving.most_memory() - serving.idle) / 1e6)
     assert watched.failures == 0
-    # The bounded size runs beside other work, which this cannot tell from the service's own.
-    assert watched.quantile(0.99) <= (HEALTHY if torture.full else 8 * HEALTHY)
-
-
-def eventually(look: Callable[[], bool], seconds: float = PATIENCE) -> float:
-    """Wait until something is so; returns the seconds that it took."""
-    began = time.monotonic()
-    while not look():
-        assert time.monotonic() - began < seconds, "it did not come true in time"
-        time.sleep(0.02)
-    return time.monotonic() - began
+    torture.within(quantile(watched.latencies, 0.99), HEALTHY)

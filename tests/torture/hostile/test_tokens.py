@@ -15,6 +15,7 @@ import pytest
 from receiver.ids import new_id
 from receiver.links import Links
 from tests.behaviour.families import REVID
+from tests.measuring import HANG
 from tests.torture.harness import Torture
 from tests.torture.hostile.live import KEY, MODELS, TOKEN, Live, Target, live
 from tests.torture.hostile.test_shapes import logged_in
@@ -40,7 +41,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 def raw_post(serving: Live, path: str, body: bytes, headers: Mapping[str, bytes] | None = None) -> tuple[int, bytes]:
     """Post to a path that no client rewrites, with header values of any bytes."""
-    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", serving.port, timeout=HANG)
     try:
         connection.putrequest("POST", path, skip_accept_encoding=True)
         for name, value in {"Content-Length": str(len(body)).encode(), **(headers or {})}.items():
