@@ -297,7 +297,7 @@ def stop_while_busy(directory: Path, number: signal.Signals, *, locked: bool) ->
 
 def lock(home: Home) -> Any:
     """Another connection that holds the write lock until it is closed."""
-    connection = sqlite_module().connect(str(home.database), isolation_level=None, timeout=10)
+    connection = sqlite_module().connect(str(home.database), isolation_level=None, timeout=HANG)
     connection.execute("BEGIN IMMEDIATE")
     return connection
 

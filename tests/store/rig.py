@@ -87,7 +87,7 @@ def add_tasks(*rows: dict[str, Any]) -> Unit[None]:
 @contextlib.contextmanager
 def outside(file: Path) -> Iterator[Any]:
     """A connection of our own, as another process would have it, through the one SQLite library."""
-    connection = sqlite_module().connect(str(file), isolation_level=None, timeout=5, check_same_thread=False)
+    connection = sqlite_module().connect(str(file), isolation_level=None, timeout=HANG, check_same_thread=False)
     try:
         yield connection
     finally:
