@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.measuring import HANG
 from tests.system.processes import free_port
 
 RETURN_SECONDS = 60.0
@@ -68,7 +69,7 @@ def running(*settings: str) -> Iterator[Server]:
 
     def control(*words: str) -> None:
         # With a log of its own: otherwise the server keeps our pipe open, and nobody sees the command's end.
-        run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log"), *words)
+        run(str(folder / "pg_ctl"), "-D", str(data), "-w", "-t", f"{HANG:.0f}", "-l", str(data / "log"), *words)
 
     run(str(folder / "initdb"), "-D", str(data), "-A", "trust", "-U", "postgres")
     kept = [f"port={port}", f"unix_socket_directories={data}", "listen_addresses=127.0.0.1", *settings]

@@ -1,16 +1,16 @@
 """Processes that stand still: what SIGSTOP does, and when it has done it."""
 
-import asyncio
 from pathlib import Path
 
+from tests.measuring import until
 from tests.system.processes import Process
 
 
 async def until_still(process: Process) -> None:
     """Wait until every thread of a process that was sent SIGSTOP has stopped."""
     assert process.running is not None
-    while not _is_still(process.running.pid):  # noqa: ASYNC110 - the kernel stops them
-        await asyncio.sleep(0.01)
+    pid = process.running.pid
+    await until(lambda: _is_still(pid))
 
 
 def _is_still(pid: int) -> bool:

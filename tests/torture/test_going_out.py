@@ -23,6 +23,7 @@ from receiver.settings import Settings
 from tests.behaviour.families import CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import asked_about, says
 from tests.behaviour.service import Stage, staged
+from tests.measuring import HANG
 from tests.test_outbound import NOW, Peer, answering, http
 from tests.torture.harness import Torture, corpus
 
@@ -206,7 +207,7 @@ async def test_no_request_of_any_provider_follows_a_redirect(status: bytes, tort
 
 async def _all_refused(base_url: str) -> int:
     """Send every request of every account; each must end as one that brought no answer. Returns how many."""
-    outbound, number = Outbound(5.0, lambda: NOW), 0
+    outbound, number = Outbound(HANG, lambda: NOW), 0
     for account, provider in accounts(base_url).items():
         for flow in flows(provider).values():
             number += 1

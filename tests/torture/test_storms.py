@@ -14,6 +14,7 @@ from receiver.outbound import Outbound
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Exchange, Script, asked_about, family_of, says, shows, writes
 from tests.behaviour.service import NOW, Stage, milliseconds, staged
+from tests.measuring import HANG
 from tests.test_outbound import Peer, buy
 from tests.torture.harness import Torture
 
@@ -235,7 +236,7 @@ async def test_of_an_answer_of_fifty_megabytes_no_more_is_taken_than_is_read(dec
             await writer.drain()
             taken += 65_536
 
-    outbound = Outbound(20, lambda: NOW)
+    outbound = Outbound(HANG, lambda: NOW)
     async with Peer(behave).listening() as peer:
         with pytest.raises(Unconfirmed, match="more than"):
             await buy(outbound, peer.url)

@@ -14,6 +14,7 @@ import pytest
 from receiver.connecting import Network
 from receiver.errors import NotSent, Unconfirmed
 from receiver.outbound import Outbound
+from tests.measuring import HANG
 from tests.test_outbound import NOW, buy, http
 
 pytestmark = [
@@ -104,7 +105,7 @@ def presenting(authority: Authority, certificate: Path) -> ssl.SSLContext:
 @pytest.fixture
 async def outbound(authority: Authority) -> AsyncIterator[Outbound]:
     """Trusts our authority, and finds every name on this machine."""
-    outbound = Outbound(5.0, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]), authority.trusted())
+    outbound = Outbound(HANG, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]), authority.trusted())
     yield outbound
     await outbound.close()
 
@@ -132,7 +133,7 @@ async def test_a_wrong_certificate_is_shown_no_request(
 
 
 async def test_a_certificate_of_an_authority_that_nobody_knows_is_shown_no_request(authority: Authority) -> None:
-    outbound = Outbound(5.0, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]))
+    outbound = Outbound(HANG, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]))
     async with serving(presenting(authority, authority.certificate(NAME))) as server:
         with pytest.raises(NotSent, match="certificate"):
             await buy(outbound, f"https://{NAME}:{server.port}/", headers=KEY)
@@ -174,7 +175,7 @@ async def test_authorities_that_the_environment_names_are_not_trusted(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with _poisoned(authority, monkeypatch):
-        outbound = Outbound(5.0, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]))
+        outbound = Outbound(HANG, lambda: NOW, Network(lambda _host, _port: ["127.0.0.1"]))
         async with serving(presenting(authority, authority.certificate(NAME))) as server:
             with pytest.raises(NotSent, match="certificate"):
                 await buy(outbound, f"https://{NAME}:{server.port}/", headers=KEY)
