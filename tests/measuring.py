@@ -20,7 +20,7 @@ HANG = 120.0
 """Seconds after which a test takes it that something hangs: far more than anything takes that does not."""
 LOOK_EVERY = 0.01
 WORK, WORK_SECONDS = 30_000, 0.16
-"""A piece of work, and how long it takes on a machine that has nothing else to do."""
+"""A piece of work, and how long it takes on a quick machine that has nothing else to do."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,19 @@ def quantile(durations: Iterable[Duration], share: float) -> Duration:
 
 def slowness() -> float:
     """Measure how many times longer a piece of work takes here and now, beside whatever else the machine does."""
-    began = time.monotonic()
+    return _time_for_work(time.monotonic)
+
+
+def processor_seconds(seconds: float) -> float:
+    """Return what so many seconds of processor time are on the processor that is here, as busy as it is now."""
+    return seconds * _time_for_work(time.thread_time)
+
+
+def _time_for_work(clock: Callable[[], float]) -> float:
+    began = clock()
     for _ in range(WORK):
         math.factorial(500)
-    return max(1.0, (time.monotonic() - began) / WORK_SECONDS)
+    return max(1.0, (clock() - began) / WORK_SECONDS)
 
 
 def wait_for(look: Callable[[], T | Literal[False] | None], seconds: float = HANG) -> T:

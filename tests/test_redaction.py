@@ -17,6 +17,7 @@ from receiver.ids import new_id
 from receiver.links import Links
 from receiver.providers.answers import glimpse
 from receiver.redaction import REDACTED, Redactor
+from tests.measuring import processor_seconds
 
 TASK = new_id(1_795_176_000_000)
 URL = Links(["a-signing-key"], "https://hooks.example.com/in").callback_url("gateway-x", TASK) or ""
@@ -192,7 +193,8 @@ def test_headers_that_carry_credentials_are_not_shown() -> None:
 def test_a_hostile_text_takes_no_time(hostile: str) -> None:
     began = time.thread_time()
     assert Redactor([*KEYS, "/starts-with-a-slash", "%starts"]).text(hostile)
-    assert time.thread_time() - began < 2
+    spent = time.thread_time() - began
+    assert spent < processor_seconds(2)
 
 
 def test_values_are_redacted_and_stay_values() -> None:

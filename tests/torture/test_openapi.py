@@ -49,7 +49,8 @@ def test_the_live_service_is_what_its_openapi_document_says(torture: Torture, tm
         schema.write_text(json.dumps(with_what_a_caller_knows(document, accounts)))
         words = [str(TOOL), "run", str(schema), "--url", home.url, "-H", f"Authorization: Bearer {home.token()}",
                  "--phases", "examples,coverage,fuzzing,stateful", "--checks", "all", "--continue-on-failure",
-                 "--max-examples", str(torture.size(3, 450)), "--seed", str(torture.seed), "--request-timeout", f"{HANG:.0f}",
+                 "--max-examples", str(torture.size(3, 450)), "--seed", str(torture.seed),
+                 "--request-timeout", f"{HANG:.0f}",
                  "--suppress-health-check", "all"]  # fmt: skip
         hooks = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests" / "torture" / "openapi_hooks.py"), "NO_COLOR": "1"}
         ran = subprocess.run(  # noqa: S603 - a tool of the test extra

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.behaviour.families import APIXO, REVID
+from tests.measuring import processor_seconds
 from tests.torture.harness import Torture
 from tests.torture.hostile.live import CALLING_BACK, MEGABYTE, TOKEN, Live, healthy
 
 LOOP_SECONDS = 0.1
-"""No thread of the service computes for longer over one body, so nothing can hold the loop for longer."""
+"""On a quick machine no thread of the service computes for longer over a body, so nothing can hold the loop longer."""
 URL = "https://cdn.example.com/out.mp4"
 UNREADABLE, ASKED = "unreadable", "confirming"
 
@@ -108,7 +109,7 @@ def test_every_shape_has_its_outcome_and_none_holds_the_loop(serving: Live, tort
                 assert told == outcome or not outcome or family == "kie", f"{name}: {told}"
             assert serving.task(target.task_id)["deliveries"] == len(SHAPES)
     torture.figures(shapes=len(costs), dearest=max(costs, key=costs.__getitem__), cpu_ms=max(costs.values()) * 1000)
-    assert max(costs.values()) <= LOOP_SECONDS, {name: it for name, it in costs.items() if it > LOOP_SECONDS}
+    assert_short(costs)
 
 
 @pytest.mark.row("D2")
@@ -124,7 +125,13 @@ def test_every_shape_is_refused_or_taken_by_the_api_and_at_the_account_without_h
             assert found.status_code == (400 if outcome == UNREADABLE else 422), name
             costs[name] = max(costs[name], spent)
     torture.figures(dearest_order=max(costs, key=costs.__getitem__), cpu_ms=max(costs.values()) * 1000)
-    assert max(costs.values()) <= LOOP_SECONDS, {name: it for name, it in costs.items() if it > LOOP_SECONDS}
+    assert_short(costs)
+
+
+def assert_short(costs: dict[str, float]) -> None:
+    """Hold what was computed for each body to its limit."""
+    limit = processor_seconds(LOOP_SECONDS)
+    assert max(costs.values()) <= limit, {name: it for name, it in costs.items() if it > limit}
 
 
 def cost(serving: Live, act: Callable[[], Any]) -> tuple[Any, float]:
@@ -144,7 +151,7 @@ def test_a_final_success_of_the_largest_kind_settles_and_is_shown_without_holdin
         body = json.dumps(family.done(target.remote_id, *urls)).encode()
         answer, seconds = cost(serving, partial(serving.deliver, target.path, body))
         assert answer.json() == {"outcome": "applied"}
-        assert seconds <= LOOP_SECONDS
+        assert_short({family.name: seconds})
         task = serving.task(target.task_id)
         assert [output["url"] for output in task["outputs"]] == urls[:100]
     torture.figures(cpu_ms_of_a_large_success=seconds * 1000)
@@ -170,7 +177,7 @@ def test_the_history_of_a_hundred_large_callbacks_is_shown_in_little_memory_and_
         page = serving.client.get(f"/tasks/{target.task_id}", headers={"Cookie": session})
     spent = serving.loop_cpu() - before
     torture.figures(loop_ms_of_history_and_page=spent * 1000)
-    assert spent <= 2 * LOOP_SECONDS, "for the history, and for the page"
+    assert_short({"the history": spent / 2, "the page": spent / 2})
     assert len(found) == 100
     assert all(event["truncated"] for event in found)
     assert page.status_code == 200
