@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import httpcore
 import pytest
 
-from receiver.connecting import LookUp, Network, look_up
+from receiver.connecting import Network, look_up
 from receiver.errors import NotSent, Unconfirmed
 from receiver.outbound import Outbound
 from tests.measuring import HANG, until
@@ -51,11 +51,12 @@ def resolver() -> Iterator[Resolver]:
 
 
 @contextlib.asynccontextmanager
-async def sending(seconds: float, resolver: LookUp) -> AsyncIterator[Outbound]:
+async def sending(seconds: float, resolver: Resolver) -> AsyncIterator[Outbound]:
     outbound = Outbound(seconds, lambda: NOW, Network(resolver))
     try:
         yield outbound
     finally:
+        resolver.speaks.set()  # the loop waits in its end for threads of its own
         await outbound.close()
 
 
