@@ -60,7 +60,7 @@ def test_nobody_waits_for_seconds_that_only_a_quick_machine_keeps() -> None:
 
 def test_only_the_bench_looks_into_a_duration() -> None:
     """Whoever wants to say that something is short says so to `Torture.within`, which does at the full size only."""
-    looking = {named(module) for module in MODULES if "figure()" in module.read_text()} - {named(Path(__file__))}
+    looking = {named(module) for module in MODULES if ".figure()" in module.read_text()} - {named(Path(__file__))}
     assert looking == {MEASURING, "torture/harness.py", "store/test_door_troubles.py"}, "the last one's script tells it"
 
 
