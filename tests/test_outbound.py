@@ -603,7 +603,7 @@ async def test_a_cancelled_request_gives_its_connection_back() -> None:
 
 @pytest.mark.row("E14")
 async def test_a_purchase_waits_for_its_turn_before_it_is_told_of_and_outside_its_own_time() -> None:
-    outbound, told, release = Outbound(2.0, lambda: NOW), [0], asyncio.Event()
+    outbound, told, release = Outbound(TIMEOUT, lambda: NOW), [0], asyncio.Event()
 
     async def behave(peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await peer.take(reader)
@@ -631,6 +631,10 @@ async def test_a_purchase_waits_for_its_turn_before_it_is_told_of_and_outside_it
 async def test_what_waits_for_its_turn_too_long_was_not_sent_and_says_why(outbound: Outbound) -> None:
     async with Peer(answering(b"", linger=True)).listening() as peer:
         waits = [asyncio.create_task(buy(outbound, peer.url)) for _ in range(3 * CONNECTIONS)]
+        await peer.asked(CONNECTIONS)
+        while not all(task.done() for task in waits):
+            move_on(TIMEOUT / 4)
+            await asyncio.sleep(0.01)
         ended = await asyncio.gather(*waits, return_exceptions=True)
         unsent = [error for error in ended if isinstance(error, NotSent)]
         assert len(unsent) >= CONNECTIONS
@@ -640,14 +644,15 @@ async def test_what_waits_for_its_turn_too_long_was_not_sent_and_says_why(outbou
 
 @pytest.mark.row("E14")
 async def test_hanging_purchases_do_not_keep_others_kinds_of_requests_waiting() -> None:
-    outbound = Outbound(60.0, lambda: NOW)
+    outbound = Outbound(TIMEOUT, lambda: NOW)
     async with (
         Peer(answering(b"", linger=True)).listening() as stuck,
         Peer(answering(http())).listening() as well,
     ):
         hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(3 * CONNECTIONS)]
         await stuck.asked(CONNECTIONS)
-        assert (await buy(outbound, well.url, paid=False)).status_code == 200
+        async with asyncio.timeout(HANG):
+            assert (await buy(outbound, well.url, paid=False)).status_code == 200
         assert outbound.free("revid", Kind.ORDER) == 0
         assert outbound.free("revid", Kind.CHECK) == CONNECTIONS
         for task in hanging:
@@ -668,7 +673,7 @@ async def test_a_request_that_is_called_off_closes_its_connection_however_far_it
             pass
         closed.set()
 
-    outbound, began = Outbound(60.0, lambda: NOW), asyncio.Event()
+    outbound, began = Outbound(TIMEOUT, lambda: NOW), asyncio.Event()
     async with Peer(mute).listening() as peer:
         calling = asyncio.create_task(buy(outbound, f"{scheme}://127.0.0.1:{peer.port}/"))
         await began.wait()
@@ -682,7 +687,7 @@ async def test_a_request_that_is_called_off_closes_its_connection_however_far_it
 
 
 async def test_no_more_connections_are_kept_than_a_few() -> None:
-    outbound = Outbound(60.0, lambda: NOW)
+    outbound = Outbound(TIMEOUT, lambda: NOW)
     async with Peer(answering(http(), keep=True)).listening() as peer:
         for _ in range(2):
             await asyncio.gather(*(buy(outbound, peer.url, paid=False) for _ in range(CONNECTIONS)))
@@ -705,9 +710,7 @@ async def test_places_whose_holders_are_stuck_are_replaced_and_told_of() -> None
             asyncio.create_task(outbound.run("revid", flow, answered=lambda _: None, before_paid=stuck))
             for flow in flows
         ]
-        async with asyncio.timeout(HANG):
-            while len(lost) < CONNECTIONS:  # noqa: ASYNC110 - time has to pass
-                await asyncio.sleep(0.01)
+        await until(lambda: len(lost) >= CONNECTIONS)
         assert set(lost) == {"revid"}
         assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
         for one in holding:

@@ -40,7 +40,6 @@ pytestmark = [
     pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries"),
 ]
 
-SOON = 1.0
 FORGET = text("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
 """Drops what was prepared, so that the driver does not notice."""
 

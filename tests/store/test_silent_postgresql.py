@@ -10,6 +10,7 @@ from receiver.addresses import check_database_url
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, Transaction, heartbeats, schema
 from receiver.store.door import NOT_KNOWN, NOT_STORED
+from tests.measuring import HANG
 from tests.system import postgres
 from tests.system.silence import Proxy, proxy
 
@@ -19,7 +20,6 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(postgres.binaries() is None, reason="SKIPPED, NOT TESTED: no PostgreSQL binaries"),
 ]
-LONG = 60.0
 """Seconds after which what a test waits for will not come, however busy the machine is."""
 
 
@@ -64,13 +64,13 @@ def names(other: Engine) -> set[str]:
 
 async def stored(other: Engine, name: str) -> None:
     """Return when a row is there."""
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         while name not in await asyncio.to_thread(names, other):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
 
 
 async def works_again(store: Store) -> None:
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         while (await timed(store.write(beat("after"))))[1] is not None:
             pass
         while (await timed(store.read(beats("after"))))[1] != 1:
@@ -82,10 +82,10 @@ async def test_everybody_is_refused_while_a_database_is_silent_and_all_is_well_w
     store: Store, other: Engine, before: Proxy
 ) -> None:
     before.fall_silent()
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         writes = [timed(store.write(beat(f"{number}"))) for number in range(600)]
         reads = [timed(store.read(beats("before"))) for _ in range(50)]
-        waits = [timed(store.until(beats("before"), lambda _: False, LONG)) for _ in range(20)]
+        waits = [timed(store.until(beats("before"), lambda _: False, 10 * HANG)) for _ in range(20)]
         answers = await asyncio.gather(*writes, *reads, *waits)
         answers += await asyncio.gather(timed(store.write(beat("late"))), timed(store.read(beats("before"))))
     assert {type(error) for _, error in answers} == {StoreUnavailable}
@@ -106,7 +106,7 @@ async def test_a_commit_that_is_not_answered_is_told_as_not_known_and_run_once(
         heartbeats.beat(tx, "unclear", 1)
         before.fall_silent()  # so that the COMMIT is held back
 
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         _, error = await timed(store.write(unit))
     assert isinstance(error, StoreUnavailable)
     assert "not known" in str(error)
@@ -125,7 +125,7 @@ async def test_what_was_refused_before_its_commit_is_not_stored_when_the_databas
         before.fall_silent()
         heartbeats.beat(tx, "held back", 1)
 
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         _, error = await timed(store.write(unit))
     assert str(error) == NOT_STORED
     before.speak()
@@ -136,7 +136,7 @@ async def test_what_was_refused_before_its_commit_is_not_stored_when_the_databas
 @pytest.mark.row("A14")
 async def test_a_close_does_not_wait_for_a_silent_database(store: Store, before: Proxy) -> None:
     before.fall_silent()
-    async with asyncio.timeout(LONG):
+    async with asyncio.timeout(HANG):
         writing = asyncio.create_task(timed(store.write(beat("late"))))
         reading = asyncio.create_task(timed(store.read(beats("before"))))
         await asyncio.sleep(0)

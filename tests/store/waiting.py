@@ -8,13 +8,13 @@ from sqlmodel import Session
 from receiver.states import State
 from receiver.store import Store, reading, tasks
 from receiver.tables import Task
-from tests.measuring import until
+from tests.measuring import HANG, until
 
 from .rig import add_tasks, beat, beats, task_row
 
 WAITERS = 100
 COMMITS = 8
-LONG = 60.0
+LONG = HANG
 
 
 async def assert_each_waiter_is_woken_for_its_own_task(store: Store) -> None:

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.measuring import HANG, Stopwatch
+from tests.measuring import HANG, wait_for
 from tests.system.processes import free_port
-
-RETURN_SECONDS = 60.0
 
 
 def binaries() -> Path | None:
@@ -42,12 +40,15 @@ class Server:
         """Kill its first process with -9, which takes all others with it, and start it again."""
         first = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(first, signal.SIGKILL)
-        watch = Stopwatch()
-        while True:
+
+        def is_back() -> bool:
             try:
-                return self._control("start")
+                self._control("start")
             except subprocess.CalledProcessError:  # its other processes are still about to notice, and keep its port
-                assert not watch.read().at_least(RETURN_SECONDS), (self.data / "log").read_text()[-2000:]
+                return False
+            return True
+
+        wait_for(is_back)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 
 from receiver.addresses import check_database_url
 from tests.cli.rig import serving
+from tests.measuring import HANG
 from tests.system import postgres
 from tests.torture.callbacks import DELIVERED, Caller, calling, home_with_tasks, shape
 from tests.torture.harness import Torture
@@ -26,7 +27,7 @@ pytestmark = [
 ]
 
 FORGETFUL = ("synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB")
-LONG = 60.0
+LONG = 10 * HANG
 
 
 @pytest.fixture
