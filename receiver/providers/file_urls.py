@@ -12,8 +12,8 @@ from receiver.providers.base import endpoint
 MAX_OUTPUTS = 100
 """Files taken of one result; real ones have under twenty."""
 
-_ABSOLUTE = re.compile(r"https?://[^\s/?#@\\<>\"']+(?:[/?#][^\s<>\"]*)?", re.IGNORECASE)
-_WITH_BLANKS = re.compile(r"https?://[^\s/?#@\\<>\"']+/[^\t\r\n<>\"]+", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://[^\s/?#\\<>\"']+(?:[/?#][^\s<>\"]*)?", re.IGNORECASE)
+_WITH_BLANKS = re.compile(r"https?://[^\s/?#\\<>\"']+/[^\t\r\n<>\"]+", re.IGNORECASE)
 _ROOTED = re.compile(r"/[^\s/\\<>\"][^\s\\<>\"]*")
 _RELATIVE = re.compile(r"[^\s/:?#\\<>\"]+/[^\s:\\<>\"]+")
 _IMAGE_TEXT = "/9j/"

@@ -148,7 +148,7 @@ def _event(body: Mapping[str, Any], base: str) -> Event:
         progress=wire.progress(task.get("progress")),
         outputs=found.outputs,
         result=found.result,
-        error=why_failed((task, about_task(body)), word) if state is State.FAILED else None,
+        error=why_failed(task, word, about_task(body)) if state is State.FAILED else None,
         ended_at=wire.moment(wire.first(task, "finish_time", "finishTime")),
         found_at=found.place,
         notices=notices + found.notices,
@@ -165,7 +165,9 @@ def _urls(task: Mapping[str, Any]) -> list[Any]:
         *_named(data.get("outputs")),
         *made,
         *_named(task.get("output")),
-        wire.first(task, "video_url", "videoUrl", "imageUrl"),
+        wire.first(
+            task, "video_url", "videoUrl"
+        ),  # an image may be the picture of a video elsewhere: that is searched for
     ]
 
 

@@ -47,7 +47,7 @@ def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str)
         progress=wire.progress(data.get("progress")),
         outputs=found.outputs,
         result=found.result,
-        error=why_failed((data, about_task(body)), word) if state is State.FAILED else None,
+        error=why_failed(data, word, about_task(body)) if state is State.FAILED else None,
         charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
         ended_at=wire.moment(data.get("completeTime")),
         found_at=found.place,

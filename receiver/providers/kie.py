@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 from receiver import wire
 from receiver.catalog import Model
 from receiver.errors import Forged, Unreadable
-from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.messages import Callback, Event, Evidence, Order, Problem, Remote
 from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
     FileLimit,
@@ -220,12 +220,18 @@ def _event(
         progress=wire.progress(data.get("progress")),
         outputs=found.outputs,
         result=found.result,
-        error=why_failed((data, about_task(body)), word) if state is State.FAILED else None,
+        error=_why(body, data, word) if state is State.FAILED else None,
         charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
         ended_at=wire.moment(data.get("completeTime")),
         found_at=found.place,
         notices=notices,
     )
+
+
+def _why(body: Mapping[str, Any], data: Mapping[str, Any], word: str | None) -> Problem:
+    """Take the task's own code and words, else the envelope's, unless that speaks of success."""
+    about = about_task(body)
+    return why_failed(data, word, about, code=about.get("code"))
 
 
 def _urls(data: Mapping[str, Any]) -> list[Any]:

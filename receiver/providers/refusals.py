@@ -28,7 +28,7 @@ _CODES = frozenset(
 )
 _WORDS = re.compile(
     # no channel, no such model
-    r"无可用(的)?渠道|没有可用(的)?渠道|可用渠道(不存在|失败)|无可用(的)?账号|模型.{0,80}(不存在|未找到|未开放|不支持|已下线)"
+    r"无可用(的)?渠道|没有可用(的)?渠道|可用渠道(不存在|失败)|无可用(的)?账号|模型.{0,80}(不存在|未找到|未开放|不支持|已下线|未配置)"
     r"|no (available |usable )channels?\b|no channels? (is |are )?available|no available channels?"
     r"|model[ _]not[ _]found|model .{0,80}(does not exist|is not supported|is not available in)"
     # an empty account
@@ -38,7 +38,7 @@ _WORDS = re.compile(
     r"|not enough (quota|balance|credits?|funds)"
     r"|exceeded your current quota, please check your plan"
     # the key
-    r"|无效的?(令牌|密钥)|(令牌|密钥).{0,20}(无效|已过期|过期|已禁用|被禁用|不可用|已失效|不存在|无权)|未提供(令牌|密钥)|用户.{0,10}(封禁|禁用)"
+    r"|无效的?(令牌|密钥)|(令牌|密钥).{0,20}(无效|已过期|过期|已禁用|被禁用|不可用|已失效|不存在|无权)|未提供(令牌|密钥)|无权访问|用户.{0,10}(封禁|禁用)"
     r"|(invalid|incorrect|expired|missing) (api[ _-]?key|token\b)"
     r"|(api[ _-]?key|token) (is |has )?(invalid|expired|disabled)"
     # moderation at the door

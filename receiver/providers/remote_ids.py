@@ -12,10 +12,22 @@ from receiver import wire
 from receiver.errors import Unreadable
 from receiver.providers.words import is_state
 
-_TASK = ("task_id", "taskId", "taskID", "taskid", "task_uuid", "taskUUID", "taskNo", "task_no", "TaskId")
+_TASK = (
+    "task_id",
+    "taskId",
+    "taskID",
+    "taskid",
+    "task_uuid",
+    "taskUUID",
+    "taskNo",
+    "task_no",
+    "TaskId",
+    "task_ids",
+    "taskIds",
+)
 _JOB = (
     *("id", "job_id", "jobId", "prediction_id", "predictionId", "generation_id", "generationId"),
-    *("video_id", "videoId", "operation_id", "uuid"),
+    *("video_id", "videoId", "operation_id", "submit_id", "prompt_id", "run_id", "execution_id", "creation_id", "uuid"),
 )
 _REQUEST = ("request_id", "requestId")
 """The task's id only where nothing else is; elsewhere that of the question."""
@@ -23,7 +35,7 @@ _WITHIN = (
     *("data", "result", "results", "output", "response", "task", "tasks", "job", "jobs", "prediction", "generation"),
     *("generations", "video", "videos"),
 )
-_PLAIN = ("data", "result", "task", "task_id")
+_PLAIN = ("data", "result", "task", "job", "prediction", "generation")
 _EVENT = re.compile(r"(evt|req|chatcmpl|log|trace)[_-]")
 _LONE = re.compile(r"(?=.*\d)[\w.:~=+-]{6,256}")
 
@@ -45,7 +57,10 @@ def find_task_id(body: Mapping[str, Any]) -> str | None:
 
 def _named(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     for name in names:
-        found = wire.identifier(record.get(name))
+        value = record.get(name)
+        if name.endswith("ds") and isinstance(value, list) and value:  # `task_ids` of an order for one
+            value = value[0]
+        found = wire.identifier(value)
         if found is not None and not _EVENT.match(found):
             return found
     return None

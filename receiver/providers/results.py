@@ -176,17 +176,26 @@ class _Search:
             self.results.append((way.level, path, whole))
 
     def chosen(self) -> tuple[tuple[Output, ...], str | None]:
-        """Choose the best and nearest place that has files, or one further away that has all of those and more."""
+        """Choose the best and nearest place that has files, or one further away that has all of those and more.
+
+        One with nothing but images comes after those with videos and sounds, of which they may be pictures.
+        """
         groups: dict[tuple[int, int], dict[str, tuple[str, _Way]]] = {}
         for rank, url, kind, way in self.files:
             groups.setdefault(rank, {}).setdefault(url, (kind, way))
         taken: dict[str, tuple[str, _Way]] = {}
-        for rank in sorted(groups):
+        for rank in sorted(groups, key=lambda rank: (rank[0], all(map(_is_picture, groups[rank].values())), rank[1])):
             taken = groups[rank] if taken.keys() < groups[rank].keys() else taken
         if any(kind in ("video", "audio") for kind, _ in taken.values()):  # beside those an image shows what they are
-            taken = {url: it for url, it in taken.items() if not (it[0] == "image" and it[1].kind == "image")}
+            taken = {url: it for url, it in taken.items() if not _is_picture(it)}
         outputs = tuple(Output(wire.clean(url), kind) for url, (kind, _) in taken.items())[:MAX_OUTPUTS]
         return outputs, next((way.path for _, way in taken.values()), None)
+
+
+def _is_picture(found: tuple[str, _Way]) -> bool:
+    """Tell an image that is called one: beside a video or a sound it shows what that is."""
+    kind, way = found
+    return kind == way.kind == "image"
 
 
 def _is_prose(value: Any) -> bool:

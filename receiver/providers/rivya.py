@@ -229,7 +229,7 @@ def _event(generation: Mapping[str, Any], base: str) -> Event:
         remote_state=word,
         outputs=found.outputs,
         result=found.result,
-        error=why_failed((generation,), word) if state is State.FAILED else None,
+        error=why_failed(generation, word) if state is State.FAILED else None,
         reserved=wire.credit(generation.get("reserved_credits")),
         charged=wire.credit(generation.get("final_credits")) if ended else None,  # 0 until the end
         ended_at=wire.moment(generation.get("updated_at")) if ended else None,

@@ -5,7 +5,7 @@ call this.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from receiver import wire
@@ -147,7 +147,7 @@ def _inner_record(record: Mapping[str, Any], deeper: int = 1) -> Mapping[str, An
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    return any(record.get(key) not in (None, "") for key in _STATES_AND_IDS)
+    return wire.first(record, *_STATES_AND_IDS) is not None
 
 
 def _is_whole(record: Mapping[str, Any]) -> bool:
@@ -158,16 +158,17 @@ def _names_task(record: Mapping[str, Any]) -> bool:
     return wire.first(record, *_TASK_IDS) is not None
 
 
-def why_failed(records: Iterable[Mapping[str, Any]], word: str | None) -> Problem:
-    """Find why a task failed, under any of the usual names; of several records the first that says it counts.
+def why_failed(
+    record: Mapping[str, Any], word: str | None, envelope: Mapping[str, Any] | None = None, *, code: Any = None
+) -> Problem:
+    """Find why a task failed, under any of the usual names: in its record, else in the envelope's words.
 
-    Without a code of the provider's, its word for the state is one.
+    Without a code of the task's own it is `code`, or the provider's word for the state.
     """
-    code, message = None, None
-    for record in records:
-        told_code, told_message = _told(record)
-        code, message = code or told_code, message or told_message
-    return Problem(code or wire.text(word) or "failed", message or "The provider gave no reason.")
+    told, message = _told(record)
+    if message is None and envelope is not None and envelope is not record:
+        message = _told(envelope)[1]
+    return Problem(told or wire.text(code) or wire.text(word) or "failed", message or "The provider gave no reason.")
 
 
 def _told(record: Mapping[str, Any], deeper: int = 2) -> tuple[str | None, str | None]:

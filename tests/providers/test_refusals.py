@@ -47,6 +47,8 @@ AT_THE_DOOR: dict[str, dict[str, Any]] = {
     "a key by code": relayed("Incorrect API key provided: sk-x", "invalid_api_key"),
     "a key in words": relayed("Invalid token (request id: 1)"),
     "a token's models": relayed("该令牌无权访问模型 sora-2"),
+    "a group": relayed("无权访问 vip 分组"),
+    "no price": relayed("模型 sora-2 倍率或价格未配置，请联系管理员", "model_price_error"),
     "moderation": relayed("提示词包含敏感词: x", "sensitive_words_detected"),
     "moderation in words": relayed("user sensitive words detected: x"),
 }

@@ -43,6 +43,9 @@ ACCEPTED: dict[str, Any] = {
     "request_id alone": {"request_id": ID, "status": "IN_QUEUE", "queue_position": 2},
     "beside a request_id": {"request_id": "req-1", "output": {"task_id": ID, "task_status": "PENDING"}},
     "beside a requestId and a better name": {"requestId": "r", "data": {"id": ID}},
+    "task_ids": {"code": 0, "data": {"task_ids": [ID]}},
+    "a job by itself": {"job": ID},
+    "submit_id": {"ret": "0", "data": {"submit_id": ID}},
     "code 202": {"code": 202, "msg": "accepted", "data": {"job_id": ID}},
 }
 

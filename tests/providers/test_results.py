@@ -69,6 +69,8 @@ PLACES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a name of its own with a film behind it": ({"payload": {"mezzanine": A}}, [A]),
     "the nearest of two": ({"video_url": A, "response": {"video_url": B}}, [A]),
     "all of what the nearest is part of": ({"url": A, "response": {"videos": [{"url": A}, {"url": B}]}}, [A, B]),
+    "a video further away than its picture": ({"imageUrl": PICTURE, "response": {"video_url": A}}, [A]),
+    "an image and no video": ({"imageUrl": PICTURE, "response": {"images": []}}, [PICTURE]),
     "the same twice": ({"video_url": A, "url": A, "response": {"url": A}}, [A]),
     "a scheme of the page's": ({"video_url": "//cdn.example.com/a.mp4"}, [A]),
     "blanks around it": ({"video_url": f" {A}\n"}, [A]),
@@ -111,7 +113,6 @@ NOTHING: dict[str, dict[str, Any]] = {
     },
     "an image as text": {"image": "/9j/4AAQSkZJRgABAQ", "b64_json": "/9j/4AAQ", "images": ["iVBORw0KGgo/AAAA"]},
     "a way up": {"video_url": "/files/../../admin/a.mp4"},
-    "an address with a password": {"video_url": "https://user:secret@example.com/a.mp4"},
     "our own callback URL": {"url": "https://hooks.example.com/r/callbacks/gateway/tsk_01.abc.mp4"},
     "an unknown name without a film": {"payload": {"where": "https://example.com/page"}},
 }
