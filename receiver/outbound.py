@@ -5,7 +5,6 @@ are not kept, the environment's proxies and netrc are not read, and answers are 
 under way at once to one account; the rest wait in order, before they are paid for and before their time runs.
 """
 
-import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ import httpcore
 import httpx
 import structlog
 
+from receiver.awake import awake_timeout
 from receiver.concurrency import ConcurrencyLimit, NoPlaceError
 from receiver.connecting import Network
 from receiver.decoding import read_bounded
@@ -158,7 +158,7 @@ class Outbound:
             client = self._clients[account, keep_alive] = httpx.AsyncClient(
                 headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
                 # Connecting and the TLS handshake have half each: httpx closes what it gives up by itself.
-                timeout=httpx.Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout / 2)),
+                timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, self._timeout / 2)),
                 transport=Transport(
                     self._network, self._trusted or _trusted(), keep=KEPT_CONNECTIONS if keep_alive else 0
                 ),
@@ -172,7 +172,7 @@ class Outbound:
         progress, seconds = _Progress(), self._seconds(request)
         try:
             # httpx's own timeouts are for each read: this one is for the whole.
-            async with asyncio.timeout(seconds):
+            async with awake_timeout(seconds):
                 return await self._exchange(client, request, progress)
         except _FAILURES as error:
             raise self._failure(error, request.url.netloc.decode("ascii"), seconds, sent=progress.sending) from error
