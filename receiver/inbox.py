@@ -19,7 +19,7 @@ from receiver.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.moves import Context, Row, notice, write
 from receiver.providers.base import Provider
 from receiver.services import Services
-from receiver.states import FINAL, State, Via
+from receiver.states import FINAL, Via
 from receiver.store import Transaction, journal, tasks
 from receiver.tables import as_json
 
@@ -64,10 +64,9 @@ async def receive(services: Services, to: Address, headers: Mapping[str, str], b
         raise NotFound(NOWHERE)
     if taken.due_task is not None:
         services.due_now.tell(to.provider.name, taken.due_task)
-    outcome = taken.outcome
-    if outcome is Outcome.FORGED:
+    if taken.outcome is Outcome.FORGED:
         raise Forged("The signature is missing, wrong or too old.")
-    return outcome
+    return taken.outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +227,7 @@ class Delivered:
         """Let what it says change the task; `facts` are written in any case."""
         event = self.said.event
         if event is None:
-            if task["remote_id"] is not None and task["state"] != State.CANCELLED:
+            if task["remote_id"] is not None:
                 facts["next_check_at"] = self.context.now
             if self.said.fault is not None:
                 words = f"A callback could not be read, for a fault of this service ({self.said.fault}); it is kept."
@@ -240,7 +239,10 @@ class Delivered:
             return Outcome.UNMATCHED
         weak = self.confirm == "always" or self.to.provider.confirms or _weak(task, event, self.said.evidence)
         source = self._source(believed=self.confirm == "never" or not weak)
-        return apply(tx, task, event, source, self.context, **facts)
+        outcome = apply(tx, task, event, source, self.context, **facts)
+        if outcome is Outcome.CONFIRMING and task["remote_id"] is not None and task["next_check_at"] is None:
+            write(tx, task, self.context, {"next_check_at": self.context.now})  # a cancelled one is asked about once
+        return outcome
 
 
 def _names_another(tx: Transaction, task: Row, event: Event) -> bool:
