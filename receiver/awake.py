@@ -6,6 +6,7 @@ lost.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -38,14 +39,16 @@ class _Countdown:
         self._handle.cancel()
 
     def _begin_tick(self, since: float) -> None:
-        self._due = since + self._tick
-        self._handle = self._loop.call_at(self._due, self._end_tick)
+        self._since, self._seen = since, time.monotonic()
+        self._handle = self._loop.call_at(since + self._tick, self._end_tick)
 
     def _end_tick(self) -> None:
-        self._left -= 1
-        since, now = self._due, self._loop.time()
-        if now - since > TICK:
-            since, self._left = now, max(self._left, TICKS_AFTER_A_PAUSE)
+        passed = int((self._loop.time() - self._since) / self._tick)
+        since = self._since + max(passed, 1) * self._tick
+        if time.monotonic() - self._seen > self._tick + TICK:
+            since, self._left = self._loop.time(), max(self._left - 1, TICKS_AFTER_A_PAUSE)
+        else:
+            self._left -= max(passed, 1)
         if self._left > 0:
             self._begin_tick(since)
         elif not self._timeout.expired():

@@ -19,8 +19,6 @@ T = TypeVar("T")
 HANG = 120.0
 """Seconds after which a test takes it that something hangs: far more than anything takes that does not."""
 LOOK_EVERY = 0.01
-STEP = 0.1
-"""Seconds in which a loop's time is moved on: a larger step would be a process that was suspended."""
 WORK, WORK_SECONDS = 30_000, 0.16
 """A piece of work, and how long it takes on a quick machine that has nothing else to do."""
 
@@ -114,22 +112,12 @@ class Loop(asyncio.SelectorEventLoop):
     """An event loop whose time a test can move on, so that a timeout is over without anybody waiting for it."""
 
     _ahead = 0.0
-    _left = 0.0
 
     def time(self) -> float:
         return super().time() + self._ahead
 
     def move_on(self, seconds: float) -> None:
-        """Let so much time pass, in steps in which everything that becomes due happens."""
-        begun, self._left = self._left > 0, self._left + seconds
-        if not begun:
-            self._step()
-
-    def _step(self) -> None:
-        step = min(STEP, self._left)
-        self._ahead, self._left = self._ahead + step, self._left - step
-        if self._left > 0:
-            self.call_soon(self._step)
+        self._ahead += seconds
 
 
 LOOP = ("asyncio", {"loop_factory": Loop})
