@@ -220,7 +220,7 @@ def by(table: Mapping[tuple[Any, ...], float], *names: str) -> Price:
         wanted = {place: given[name] for place, name in enumerate(names) if name in given}
         if not all(isinstance(value, str | int) for value in wanted.values()):
             return None
-        fitting = (each for key, each in table.items() if all(key[place] == value for place, value in wanted.items()))
+        fitting = (each for row, each in table.items() if all(row[place] == value for place, value in wanted.items()))
         return max(fitting, default=None)
 
     return price

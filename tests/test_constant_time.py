@@ -48,7 +48,6 @@ ALLOWED = {
     ("signatures.py", "secret.startswith(SCHEME)"): "reads a setting; how it begins is documented",
     ("store/condition.py", "session.get_bind().dialect.name == 'sqlite'"): "a session of the database",
     ("store/ended_sessions.py", "ENDED.c.digest == bindparam('same')"): "what the cookie says was signed by us",
-    ("store/reading.py", "Attempt.key == key"): "a number of tries that goes to the provider",
     ("store/reading.py", "session.get_bind().dialect.name == 'sqlite'"): "a session of the database",
     ("store/reading.py", "Task.idempotency_key == key"): "the caller's own, and he is let in before",
     ("store/tasks.py", "TASK.c.idempotency_key == bindparam('key')"): "the caller's own, and he is let in before",

@@ -38,8 +38,11 @@ class SpendingLives(Lives):
         script = super().taking(family, how, first)
 
         async def noting(exchange: Exchange) -> None:
+            key = str(exchange.request.headers.get("idempotency-key"))
+            if key in self.charged_keys and how == "refused":  # who takes keys does not refuse what it took
+                await super(SpendingLives, self).taking(family, "accepted", first)(exchange)
+                return
             if first is not None:
-                key = str(exchange.request.headers.get("idempotency-key"))
                 url = exchange.request.callback_url
                 self.interrupted.add(url.rpartition("/")[2].partition(".")[0] if url else key.rpartition("-")[0])
             await script(exchange)
