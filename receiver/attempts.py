@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import httpx
 import structlog
 
+from receiver import leases
 from receiver.endings import REPEATS_END, STOPPED, Ending, may_depart, outcome_of, resolve
 from receiver.errors import NotSent, ProviderError, StoreUnavailable, Unconfirmed
 from receiver.limits import hold, let_go, reason_to_wait
@@ -46,6 +47,14 @@ class Tried:
 
 async def attempt(services: Services, claim: Claim) -> Tried:
     """Make one try, or repeat an unclear one under its key. What became of it is in the database."""
+    try:
+        return await _attempt(services, claim)
+    except StoreUnavailable:
+        leases.give_back(services, [claim])
+        raise
+
+
+async def _attempt(services: Services, claim: Claim) -> Tried:
     task = await services.store.read(lambda session: reading.task(session, claim.task_id))
     if task is None:
         return Tried()

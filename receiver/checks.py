@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import structlog
 
-from receiver import confirmation
+from receiver import confirmation, leases
 from receiver.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.lifecycle import apply
 from receiver.limits import never_sent
@@ -59,7 +59,15 @@ async def check(services: Services, claim: Claim, task: Task | None = None) -> C
 
     `task` is its row where that was read since it was claimed.
     """
-    task = task or await services.store.read(lambda session: reading.task(session, claim.task_id))
+    try:
+        return await _check(services, claim, task)
+    except StoreUnavailable:
+        leases.give_back(services, [claim])
+        raise
+
+
+async def _check(services: Services, claim: Claim, known: Task | None) -> Checked:
+    task = known or await services.store.read(lambda session: reading.task(session, claim.task_id))
     if task is None:
         return Checked(None)
     if task.remote_id is None:

@@ -111,17 +111,18 @@ class Trip:
     error: ProviderError | None = None
 
 
-async def ask(services: Services, base_url: str) -> Trip:
-    """Send a question to the service that should be at this URL."""
+async def ask(services: Services, base_url: str, sender: str | None = None) -> Trip:
+    """Send a question to the service that should be at this URL; `sender` is the User-Agent, where it is not ours."""
     question = Question.new(services.clock())
     url = f"{base_url}{CALLBACKS}/{ACCOUNT}/{services.links.seal(QUESTION, question.text)}"
     try:
-        response = await services.outbound.run(base_url, _flow(url, question.body), answered=lambda _: None)
+        response = await services.outbound.run(base_url, _flow(url, question.body, sender), answered=lambda _: None)
     except ProviderError as error:
         return Trip(question, error=error)
     return Trip(question, response)
 
 
-def _flow(url: str, body: bytes) -> Flow[httpx.Response]:
-    response = yield httpx.Request("POST", url, headers={"Content-Type": "application/json"}, content=body)
+def _flow(url: str, body: bytes, sender: str | None) -> Flow[httpx.Response]:
+    headers = {"Content-Type": "application/json"} | ({"User-Agent": sender} if sender else {})
+    response = yield httpx.Request("POST", url, headers=headers, content=body)
     return response

@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
-from receiver import attempts, checks, endings
+from receiver import attempts, checks, endings, leases
 from receiver.outbound import CONNECTIONS, Kind
 from receiver.services import Services
 from receiver.states import State
@@ -98,7 +98,13 @@ class Workers:
         )
 
     async def _begin(self, claims: Sequence[Claim]) -> None:
-        known = await self._services.store.read(lambda session: reading.tasks(session, [it.task_id for it in claims]))
+        try:
+            known = await self._services.store.read(
+                lambda session: reading.tasks(session, [it.task_id for it in claims])
+            )
+        except BaseException:  # the database is away, or the service stops
+            leases.give_back(self._services, claims)
+            raise
         for claim in claims:
             if claim.task_id in known:
                 work = work_on(self._services, claim, known[claim.task_id], self.report)

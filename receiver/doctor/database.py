@@ -56,7 +56,7 @@ def _parted(words: str) -> tuple[str, str]:
 async def examine(services: Services) -> list[Finding]:
     """Look into a database that is there and current."""
     found = []
-    for look in (_writable, _journal, _damage, _poller, _waiting, _accounts):
+    for look in (_writable, _journal, _damage, _poller, _waiting, _accounts, _callbacks):
         try:
             found += await look(services)
         except StoreUnavailable as error:
@@ -177,3 +177,14 @@ async def _accounts(services: Services) -> list[Finding]:
             warning(f"requests to {account}", words, "its place was replaced; restart a service that is stuck")
         )
     return found
+
+
+async def _callbacks(services: Services) -> list[Finding]:
+    """Tell of accounts whose tasks name a callback URL, and that never call back."""
+    before = services.clock() - round(services.settings.callback_grace * 1000)
+    silent = await services.store.read(lambda session: condition.never_called_back(session, before))
+    remedy = "see that nothing before the service turns away POST /callbacks/ by the sender's name, address or country"
+    return [
+        warning(f"callbacks of {account}", f"none came to the latest {number} tasks that named a URL", remedy)
+        for account, number in sorted(silent.items())
+    ]

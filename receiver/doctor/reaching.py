@@ -3,6 +3,7 @@
 Whatever answers instead of this installation is told by how it answers: nothing of it is believed or followed.
 """
 
+import asyncio
 import re
 import socket
 import ssl
@@ -25,6 +26,8 @@ from receiver.store import heartbeats
 PUBLIC, SERVICE = "public URL", "service"
 SKEWED = 60.0
 PROBLEM = "application/problem+json"
+SENDERS = ("Go-http-client/1.1", "okhttp/4.12.0", "Java/17.0.13", "python-requests/2.32.3", "axios/1.7.9", "node")
+"""User-Agents under which providers' programs call back, and which proxies against robots know."""
 SAME = "give service and command line the same RECEIVER_SECRET_KEYS or RECEIVER_DATA_DIR, and restart the service"
 
 
@@ -35,6 +38,8 @@ async def examine(services: Services, *, usable: bool) -> list[Finding]:
         direct = await _judged(services, settings.own_address, SERVICE, usable=usable)
         return [_needed(settings, direct), *_without(settings)]
     public = await _judged(services, settings.public_url, PUBLIC, usable=usable)
+    if public.verdict is Verdict.OK:
+        return [await _turned_away(services, settings.public_url) or public]
     if public.verdict is not Verdict.WRONG:
         return [public]  # whether it also answers here does not matter: it may run elsewhere
     # Not at the same time: of two questions the service keeps the sign of life of the one that came last.
@@ -53,6 +58,21 @@ def _without(settings: Settings) -> list[Finding]:
         return [skipped(PUBLIC, "the sandbox calls back to its own address")]
     words = "not set: tasks are submitted without a callback and polled"
     return [warning(PUBLIC, words, "set RECEIVER_PUBLIC_URL=https://... to where providers reach this service")]
+
+
+async def _turned_away(services: Services, base: str) -> Finding | None:
+    """Ask again under the names of programs, which some proxies turn away; None where each gets through."""
+    trips = await asyncio.gather(*(roundtrip.ask(services, base, sender) for sender in SENDERS))
+    refused = [sender for sender, trip in zip(SENDERS, trips, strict=True) if not _got_through(services, trip)]
+    if not refused:
+        return None
+    words = f"{base} leads here, but not for senders that call themselves {', '.join(refused)}, as providers do"
+    return wrong(PUBLIC, words, f"let the proxy pass POST {CALLBACKS}/ whatever its User-Agent says")
+
+
+def _got_through(services: Services, trip: Trip) -> bool:
+    answer = trip.response is not None and roundtrip.answered_in(services.links, trip.response, trip.question)
+    return bool(answer)
 
 
 async def _judged(services: Services, base: str, subject: str, *, usable: bool) -> Finding:

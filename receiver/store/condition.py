@@ -14,6 +14,8 @@ from receiver.states import State
 from receiver.store import error_codes, postgresql
 from receiver.tables import Task
 
+LATEST = 500
+"""Tasks that are looked at for callbacks that did not come."""
 STEPS = 10_000
 """SQLite's own instructions between two looks at the time."""
 
@@ -64,6 +66,16 @@ def unsent_by_account(session: Session, before: int) -> dict[str, tuple[int, int
     query = select(Task.provider, func.count(), func.min(Task.created_at))
     query = query.where(Task.state == State.QUEUED, Task.created_at < before).group_by(Task.provider)
     return {account: (number, oldest) for account, number, oldest in session.exec(query)}
+
+
+def never_called_back(session: Session, before: int) -> dict[str, int]:
+    """Count, by account, the latest tasks sent with a callback URL before a time, where no callback came to any."""
+    latest = select(Task.provider, Task.deliveries).where(
+        col(Task.callback_url), col(Task.may_have_cost), col(Task.submitted_at) < before
+    )
+    recent = latest.order_by(col(Task.id).desc()).limit(LATEST).subquery()
+    query = select(recent.c.provider, func.count()).group_by(recent.c.provider)
+    return dict(session.exec(query.having(func.max(recent.c.deliveries) == 0)).all())
 
 
 def _is_sqlite(session: Session) -> bool:

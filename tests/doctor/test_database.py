@@ -339,3 +339,33 @@ def alter(url: str, *statements: str) -> list[Any]:
             result = connection.execute(statement.encode())
             found = [row[0] for row in result] if result.description else []
     return found
+
+
+# --- callbacks that do not come
+
+
+@pytest.mark.parametrize(
+    ("called_back", "sent", "finds"), [(0, 3, True), (1, 3, False), (0, 0, False)], ids=["none", "one", "nothing sent"]
+)
+async def test_an_account_that_never_calls_back_is_told(
+    file: Path, called_back: int, sent: int, *, finds: bool
+) -> None:
+    now = time.time_ns() // 1_000_000
+    rows = [
+        task_row(
+            f"tsk_{number}",
+            state="succeeded",
+            callback_url=True,
+            may_have_cost=True,
+            submitted_at=now - 30 * MINUTE,
+            deliveries=int(number < called_back),
+        )
+        for number in range(sent)
+    ]
+    rows.append(task_row("tsk_new", state="submitted", callback_url=True, may_have_cost=True, submitted_at=now))
+    store = Store(f"sqlite:///{file}")
+    await store.write(add_tasks(*rows))
+    await store.close()
+    seen = (await look(file)).of("callbacks of revid")
+    assert [each.verdict for each in seen] == [Verdict.WARNING] * finds
+    assert all("latest 3 tasks" in each.words for each in seen)

@@ -17,7 +17,7 @@ from receiver.store.engine import sqlite_module
 from tests.system.processes import free_port
 
 from .conftest import Installation
-from .rig import Answerer, Say, Seen, examined, hanging, out_of_patience, passing_to, saying
+from .rig import Answerer, Received, Say, Seen, answer, examined, hanging, out_of_patience, passing_to, saying
 
 pytestmark = pytest.mark.anyio
 
@@ -261,3 +261,26 @@ async def test_a_service_that_cannot_write_says_so(installation: Installation) -
     assert "database is locked" in seen.the(PUBLIC).words
     (finding,) = [each for each in seen.of("database") if each.verdict is Verdict.WRONG]
     assert "end what holds it locked" in (finding.remedy or "")
+
+
+# --- proxies against robots
+
+
+async def test_a_proxy_that_turns_programs_away_by_their_name_is_found_out(installation: Installation) -> None:
+    passing = passing_to(installation.url)
+
+    async def picky(request: Received) -> bytes:
+        if request.headers.get("user-agent", "").startswith(("Go-http-client", "okhttp")):
+            return answer("403 Forbidden", "no robots")
+        return await passing(request)
+
+    seen = await answered_by_root(picky, installation)
+    finding = seen.the(PUBLIC)
+    assert finding.verdict is Verdict.WRONG
+    assert "not for senders that call themselves Go-http-client/1.1, okhttp/4.12.0, as" in finding.words
+    assert "whatever its User-Agent" in (finding.remedy or "")
+
+
+async def answered_by_root(say: Say, installation: Installation) -> Seen:
+    async with Answerer(say).listening() as answerer:
+        return await through(installation, answerer.url)

@@ -1,0 +1,29 @@
+"""Giving leases back that were taken in vain.
+
+Whoever claims tasks and then cannot work on them (the database is away, the service stops) gives them back here, so
+that others need not wait until they run out.
+"""
+
+from collections.abc import Iterable
+
+from receiver.moves import write
+from receiver.services import Services
+from receiver.states import State
+from receiver.store import Transaction, tasks
+from receiver.store.tasks import Claim
+
+
+def give_back(services: Services, claims: Iterable[Claim]) -> None:
+    """Give leases back as soon as the database can be written; returns at once.
+
+    The lease on a submission that may be under way is kept: its end tells that the submission is unclear.
+    """
+    given = tuple(claims)
+
+    def unit(tx: Transaction) -> None:
+        for claim in given:
+            row = tasks.current(tx, claim.task_id)
+            if row is not None and row["claim"] == claim.number and row["state"] != State.SUBMITTING:
+                write(tx, row, services.context(row["provider"]), {"leased_until": None})
+
+    services.background.start(services.insist(unit))
