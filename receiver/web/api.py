@@ -12,12 +12,12 @@ from receiver import adoption, poller, submission
 from receiver.balances import balance
 from receiver.checks import check_now
 from receiver.documents import Document, history_document, moment, provider_document, task_document, to_json
-from receiver.errors import NotFound
+from receiver.errors import NotFound, StoreUnavailable
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
 from receiver.services import Services
 from receiver.settings import Settings
-from receiver.states import SETTLED
+from receiver.states import SETTLED, State
 from receiver.store import Session, reading, spending
 from receiver.store.counts import Counts, counts
 from receiver.store.reading import Filter
@@ -29,6 +29,7 @@ from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
 SPEND_DAYS = 30
+UNREAD = "Your order is stored, but the database cannot be read at the moment. Get this task again for the rest."
 
 
 def answer(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -262,4 +263,11 @@ async def _created(request: Request, task_id: str, is_new: bool) -> Response:  #
     services = _services(request)
     prefix = services.settings.path_prefix
     headers: dict[str, Any] = {"Location": f"{prefix}/api/tasks/{task_id}"}
-    return answer(await show(services, task_id), 201 if is_new else 200, headers)
+    try:
+        document = await show(services, task_id)
+    except StoreUnavailable:
+        if not is_new:
+            raise
+        # It is stored: whoever is told otherwise orders it again, and pays twice.
+        document = {"id": task_id, "state": State.QUEUED.value, "notices": [UNREAD]}
+    return answer(document, 201 if is_new else 200, headers)

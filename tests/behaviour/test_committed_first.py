@@ -3,10 +3,17 @@ even where the database cannot be written just then."""
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlmodel import Session
 
+from receiver.errors import StoreUnavailable
+from receiver.store import Store, reading
+from receiver.store.reading import Filter
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
 from tests.behaviour.provider import Provider, Received, after, hangs, says, slams
 from tests.behaviour.service import Database, Service, Stage
@@ -137,3 +144,31 @@ async def test_a_stop_while_requests_are_under_way_sends_nothing_twice_and_gives
         sent = {name: len(stage.provider.bought(it)) for name, it in FAMILIES.items()}
         assert sent == {"rivya": 2, "apixo": 1, "revid": 2, "gateway": 1}, "rivya's one repeat; revid's two orders"
         assert len({it.headers["idempotency-key"] for it in stage.provider.bought(RIVYA)}) == 1
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A store that takes what is written, and can be read no more once something was."""
+
+    whole: Store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    async def read(self, query: Callable[[Session], Any]) -> Any:
+        if await self.whole.read(lambda session: reading.listing(session, Filter())):
+            raise StoreUnavailable("the database does not answer")
+        return await self.whole.read(query)
+
+
+async def test_an_order_that_is_stored_and_cannot_be_read_back_is_told_as_stored(stage: Stage) -> None:
+    async with stage.serve() as service:
+        services = service.app.state.services
+        service.app.state.services = replace(services, store=Unreadable(services.store))
+        answer = await service.post("/api/tasks", REVID.order())
+        assert answer.status_code == 201, "whoever is told 503 orders again"
+        task_id = answer.json()["id"]
+        assert answer.headers["location"].endswith(f"/api/tasks/{task_id}")
+        assert "stored" in answer.json()["notices"][0]
+        service.app.state.services = services
+        assert (await service.task(task_id))["id"] == task_id
