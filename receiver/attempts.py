@@ -177,11 +177,12 @@ class _Try:
 
     def _give_back(self, tx: Transaction) -> None:
         """Give the lease back without having sent anything, and end the attempt if it was committed."""
+        row = claimed(tx, self.claim)  # first, since it waits for a commit of ours that PostgreSQL may still be at
         attempt_id = journal.open_attempts(tx, self.claim.task_id).get(self.claim.number)
         if attempt_id is not None:
             unsent = NotSent("not_sent", "the request did not leave.")
             replace(self._ending(None, unsent), attempt_id=attempt_id).write_down(tx)
-        elif (row := claimed(tx, self.claim)) is not None:
+        elif row is not None:
             write(tx, row, self.services.context(self.provider.name), {"leased_until": None})
 
     def _ending(self, event: Event | None, error: ProviderError | None) -> Ending:

@@ -112,9 +112,11 @@ class Ending:
         if row is None:
             return None
         is_ours = row["claim"] == self.claim.number
-        if self.attempt_id is not None:
+        if self.attempt_id is None:
+            if is_ours:
+                self._change_task(tx, row, context)
+        elif self.attempt_id in journal.open_attempts(tx, row["id"]).values():  # else it was written down, and not told
             self._keep_answer(tx, self.attempt_id, context)
-        if self.attempt_id is not None or is_ours:
             self._change_task(tx, row, context)
         if is_ours:
             write(tx, row, context, {"leased_until": None})

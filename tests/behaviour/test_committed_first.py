@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import OutcomeUnknown, StoreUnavailable
 from receiver.store import Store, reading
 from receiver.store.reading import Filter
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
@@ -172,3 +172,38 @@ async def test_an_order_that_is_stored_and_cannot_be_read_back_is_told_as_stored
         assert "stored" in answer.json()["notices"][0]
         service.app.state.services = services
         assert (await service.task(task_id))["id"] == task_id
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A store that writes down how a try ended, and says that nobody knows whether it did."""
+
+    whole: Store
+    told: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    async def write(self, unit: Callable[[Any], Any]) -> Any:
+        result = await self.whole.write(unit)
+        if getattr(unit, "__name__", "") == "write_down" and not self.told:
+            self.told.append("unknown")
+            raise OutcomeUnknown("the database does not answer")
+        return result
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(200, "submitted"), (400, "failed"), (429, "queued"), (500, "unconfirmed")]
+)
+async def test_an_end_that_was_written_down_and_not_told_counts_once(status: int, state: str, stage: Stage) -> None:
+    body = REVID.accepted("once") if status == 200 else {"code": status, "message": "no"}
+    stage.provider.on_create(REVID, says(body, status))
+    async with stage.serve() as service:
+        services = service.app.state.services
+        service.app.state.services = replace(services, store=Untold(services.store, told := []))
+        task = await service.order(REVID.order())
+        assert (told, task["state"]) == (["unknown"], state)
+        assert not any("callback" in notice for notice in task["notices"])
+        assert len(task["notices"]) == (state == "queued")
+        [(gaps,)] = service.database.rows("SELECT gaps FROM task")
+        assert gaps == (state == "queued")
