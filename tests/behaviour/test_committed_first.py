@@ -198,9 +198,10 @@ class Untold:
 async def test_an_end_that_was_written_down_and_not_told_counts_once(status: int, state: str, stage: Stage) -> None:
     body = REVID.accepted("once") if status == 200 else {"code": status, "message": "no"}
     stage.provider.on_create(REVID, says(body, status))
+    told: list[str] = []
     async with stage.serve() as service:
         services = service.app.state.services
-        service.app.state.services = replace(services, store=Untold(services.store, told := []))
+        service.app.state.services = replace(services, store=Untold(services.store, told))
         task = await service.order(REVID.order())
         assert (told, task["state"]) == (["unknown"], state)
         assert not any("callback" in notice for notice in task["notices"])
