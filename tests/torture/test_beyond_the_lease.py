@@ -111,7 +111,7 @@ async def _running(directory: Path, url: str | None) -> AsyncIterator[tuple[Crow
     if url is not None:
         settings["RECEIVER_DATABASE_URL"] = url
     shop = Shop()
-    async with crowd(directory, 1, 2, **settings) as running, asyncio.timeout(GUARD):
+    async with crowd(directory, 1, 2, **settings) as running:
         for family in FAMILIES.values():
             running.scene.provider.on_create(family, shop.create)
         yield running, shop
@@ -131,11 +131,12 @@ async def _rounds(torture: Torture, url: str | None, running: Crowd, shop: Shop,
     each = EACH * len(FAMILIES)
     number = torture.size(1, 2000 // each)
     for n in range(number):
-        shop.hold()
-        ordering = await _order(running, n * each)
-        await shop.all_are_here(each)
-        await trouble()
-        await asyncio.gather(*ordering)
+        async with asyncio.timeout(GUARD):
+            shop.hold()
+            ordering = await _order(running, n * each)
+            await shop.all_are_here(each)
+            await trouble()
+            await asyncio.gather(*ordering)
     rows = _rows(running, url)
     while rows("SELECT 1 FROM task WHERE state IN ('queued', 'submitting') LIMIT 1"):  # noqa: ASYNC110 - other processes end them
         await asyncio.sleep(0.2)
