@@ -14,10 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import httpx
+
 T = TypeVar("T")
 
 HANG = 120.0
 """Seconds after which a test takes it that something hangs: far more than anything takes that does not."""
+FRESH = httpx.Limits(max_keepalive_connections=0)
+"""A connection for each request: a service closes a kept one after some seconds, also when it is just used again."""
 LOOK_EVERY = 0.01
 WORK, WORK_SECONDS = 30_000, 0.16
 """A piece of work, and how long it takes on a quick machine that has nothing else to do."""

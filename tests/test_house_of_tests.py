@@ -17,6 +17,8 @@ READS_A_CLOCK = {
     "test_constant_time.py": "compares two means, at the full size",
 }
 GUARDS = frozenset({"timeout", "wait_for", "communicate"})
+HTTP = frozenset({"httpx.Client", "httpx.AsyncClient", "httpx.get", "httpx.post"})
+"""What gives up after five seconds where nothing else is said."""
 MOMENT, SHORTEST_GUARD = 0.1, 45
 """Seconds: what is shorter is to run out, and what is longer hangs."""
 
@@ -37,7 +39,8 @@ def short_guards(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Call) and (called := ast.unparse(node.func)) != "asyncio.wait":
             limits = [each.value for each in node.keywords if each.arg == "timeout"]
             limits += node.args if called.rpartition(".")[2] in GUARDS else []
-            if any(isinstance(limit, ast.Constant) and is_short(limit.value) for limit in limits):
+            impatient = called in HTTP and not {"timeout", "transport"} & {each.arg for each in node.keywords}
+            if impatient or any(isinstance(limit, ast.Constant) and is_short(limit.value) for limit in limits):
                 yield ast.unparse(node)
 
 
@@ -64,6 +67,8 @@ def test_only_the_bench_looks_into_a_duration() -> None:
     assert looking == {MEASURING, "torture/harness.py", "store/test_door_troubles.py"}, "the last one's script tells it"
 
 
-@pytest.mark.parametrize("line", ["asyncio.timeout(5)", "process.communicate(timeout=10)", "Client(timeout=30)"])
+@pytest.mark.parametrize(
+    "line", ["asyncio.timeout(5)", "process.communicate(timeout=10)", "Client(timeout=30)", "httpx.get(url)"]
+)
 def test_the_rule_sees(line: str) -> None:
     assert list(short_guards(ast.parse(line)))

@@ -137,7 +137,7 @@ def test_a_port_that_another_has_bound_and_not_yet_listens_on_is_in_use_too(tmp_
 
 def answers(port: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=HANG, trust_env=False).status_code == 200
     return False
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from tests.measuring import HANG, Duration, Stopwatch, wait_for
+from tests.measuring import FRESH, HANG, Duration, Stopwatch, wait_for
 
 QUICK = {
     "RECEIVER_POLL_AFTER": "0.3",
@@ -100,7 +100,7 @@ class Home:
     def client(self) -> httpx.Client:
         """A client that may use the running service's API."""
         headers = {"Authorization": f"Bearer {self.token()}"}
-        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=HANG)
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=HANG, limits=FRESH)
 
 
 @dataclass

@@ -154,7 +154,9 @@ def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(ho
 def test_a_whole_history_is_read_again_and_what_that_changes_is_shown_before(home: Home) -> None:
     (task_id,) = ordered(home, "mended [sandbox: after=600]")
     key = (home.data / "secret_keys").read_text().strip()
-    answer = httpx.post(str(Links([key], home.url).callback_url("revid", task_id)), content=b"?", trust_env=False)
+    answer = httpx.post(
+        str(Links([key], home.url).callback_url("revid", task_id)), content=b"?", timeout=HANG, trust_env=False
+    )
     assert (answer.status_code, answer.json()) == (200, {"outcome": "unreadable"})
     task = home.run("show", task_id, "--json").document
     url = "https://cdn.example.com/out.mp4"
@@ -195,7 +197,7 @@ def test_reading_again_takes_one_delivery_or_all_and_a_time_that_is_one(home: Ho
 def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> None:
     url = Links([(home.data / "secret_keys").read_text().strip()], home.url).account_url("rivya")
     event = {"id": "evt_1", "type": "generation.succeeded", "data": {"generation": RIVYA.done("nobodys-id")}}
-    answer = httpx.post(str(url), json=event, trust_env=False)
+    answer = httpx.post(str(url), json=event, timeout=HANG, trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"outcome": "held"})
     listed, shown = home.run_all([["deliveries", "--json"], ["deliveries"]])
     (found,) = listed.document["deliveries"]

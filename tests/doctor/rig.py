@@ -111,10 +111,10 @@ def passing_to(
     """Be a proxy before a service, one that may change path and body."""
 
     async def say(request: Received) -> bytes:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=HANG) as client:
             kind = {"Content-Type": request.headers.get("content-type", "")}
             url = f"{target}{path(request.path)}"
-            got = await client.request(request.method, url, content=body(request.body), headers=kind, timeout=HANG)
+            got = await client.request(request.method, url, content=body(request.body), headers=kind)
         return answer(f"{got.status_code} Told", got.text, Content_Type=got.headers["content-type"])
 
     return say

@@ -72,8 +72,11 @@ async def test_a_lie_is_signed_like_the_truth(stage: Stage) -> None:
     assert len({*signatures.values()}) == len(signatures)
 
 
-async def test_a_lie_that_is_not_taken_is_told_again(rig: Rig) -> None:
-    rig.sink.answers["t1"] = [503]
-    task_id = id_in(await rig.buy("apixo", "A cat [sandbox: callback=lying after=0.15]", rig.sink.link("t1")))
-    purchase = await rig.settled(task_id)
+async def test_a_lie_that_is_not_taken_is_told_again(slow: Rig, clock: Clock) -> None:
+    slow.sink.answers["t1"] = [503]
+    task_id = id_in(await slow.buy("apixo", "A cat [sandbox: callback=lying after=60]", slow.sink.link("t1")))
+    clock.move_on(59)
+    await slow.sink.until("t1", 2)
+    clock.move_on(1)
+    purchase = await slow.settled(task_id)
     assert [tried["delivery"] for tried in purchase["callbacks"]] == ["lie", "lie", "end"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.measuring import HANG
+from tests.measuring import FRESH, HANG
 from tests.system.processes import Process, free_port, provider, service, settled
 
 HEADERS = {"Authorization": "Bearer a-token-for-the-tests"}
@@ -46,7 +46,7 @@ def test_a_registered_webhook_brings_the_news_of_tasks_that_have_no_callback_url
     serving.start()
 
     order = {"provider": "rivya", "model": "sora-2", "input": {"prompt": "A boat [sandbox: after=0.5]"}}
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, limits=FRESH, trust_env=False) as client:
         task_id = client.post("/api/tasks", content=json.dumps(order)).json()["id"]
         task = settled(client, task_id)
     assert (task["state"], task["settled_by"]) == ("succeeded", "callback")

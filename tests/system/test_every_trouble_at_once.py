@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.measuring import HANG
+from tests.measuring import FRESH, HANG
 from tests.system import postgres
 from tests.system.processes import ENDS, Process, free_port, provider, service
 
@@ -183,7 +183,7 @@ async def run_all(url: str, wanted: list[Wanted]) -> list[dict[str, Any]]:
     """Submit all orders, each under its own key, and wait until every task has settled."""
     gate = asyncio.Semaphore(AT_ONCE)
     headers = {"Authorization": "Bearer a-token-for-the-tests"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=HANG, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=HANG, limits=FRESH, trust_env=False) as client:
 
         async def one(order: Wanted) -> dict[str, Any]:
             async with gate:
@@ -234,7 +234,7 @@ async def kill_three_times(serving: Process, provider_url: str) -> None:
 
 async def purchases_of(provider_url: str) -> list[dict[str, Any]]:
     """Read the provider's ledger."""
-    async with httpx.AsyncClient(trust_env=False, timeout=HANG) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=HANG, limits=FRESH) as client:
         listed: list[dict[str, Any]] = (await client.get(f"{provider_url}/ledger")).json()["purchases"]
         return listed
 

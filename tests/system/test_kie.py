@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.measuring import HANG
+from tests.measuring import FRESH, HANG
 from tests.system.processes import free_port, provider, service, settled
 
 HEADERS = {"Authorization": "Bearer a-token-for-the-tests"}
@@ -44,7 +44,7 @@ def test_a_final_callback_counts_when_the_status_answer_confirms_it(
     url, provider_url = places
     prompt = f"A boat for {model} [sandbox: {knobs} after=1.5]"
     order = {"provider": "kie", "model": model, "input": {"prompt": prompt}}
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, limits=FRESH, trust_env=False) as client:
         task_id = client.post("/api/tasks", content=json.dumps(order)).json()["id"]
         task = settled(client, task_id)
         purchases = client.get(f"{provider_url}/ledger", headers={"Authorization": ""}).json()["purchases"]
@@ -60,7 +60,7 @@ def test_a_final_callback_counts_when_the_status_answer_confirms_it(
 
 def test_the_balance_falls_with_what_was_bought(places: tuple[str, str]) -> None:
     url, _ = places
-    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=HANG, limits=FRESH, trust_env=False) as client:
         before = client.get("/api/providers/kie/balance").json()["credits"]
         order = {"provider": "kie", "model": MARKET, "input": {"prompt": "[sandbox: after=0.2]"}}
         client.post("/api/tasks", content=json.dumps(order))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from tests.behaviour.families import FAMILIES
-from tests.measuring import Duration, Stopwatch, slowness
+from tests.measuring import HANG, Duration, Stopwatch, slowness
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture import driver
 from tests.torture.driver import CLIENTS, Driver, Letter
@@ -36,7 +36,7 @@ class Restarts:
         """Start it, and wait for its first answer 200."""
         watch = Stopwatch()
         await asyncio.to_thread(serving.spawn)
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=HANG, trust_env=False) as client:
             while True:
                 assert serving.running is not None
                 assert serving.running.poll() is None, serving.said()

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.measuring import wait_for
+from tests.measuring import HANG, wait_for
 
 CONFIGURATION = """
 daemon off; pid {place}/pid; error_log {place}/error.log; worker_processes 1;
@@ -52,5 +52,5 @@ def nginx(place: Path, upstream: int, rules: str = "") -> Iterator[int]:
 
 def _answers(port: int) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=HANG, trust_env=False).status_code == 200
     return False

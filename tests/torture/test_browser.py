@@ -16,6 +16,7 @@ from receiver.providers import CONFIG_TYPES
 from receiver.settings import Settings
 from receiver.web.page_login import link_token
 from tests.cli.rig import QUICK, Home, Served, serving
+from tests.measuring import HANG
 from tests.torture.harness import Torture
 
 SECONDS = 600
@@ -97,7 +98,7 @@ def told(served: Served, words: str) -> dict[str, str]:
                 data = {"taskId": task["remote_id"], "state": "success", "resultJson": f'{{"resultUrls": {urls}}}'}
             body = {"code": 200, "msg": words, "data": {"model": words, "param": words, **data}}
             url = links.callback_url("revid", task["id"]) or ""
-            assert httpx.post(url, json=body, trust_env=False).json() == {"outcome": "applied"}
+            assert httpx.post(url, json=body, timeout=HANG, trust_env=False).json() == {"outcome": "applied"}
             paths[name] = f"/tasks/{task['id']}"
     settings = with_secrets(Settings.load(home.environ(), CONFIG_TYPES))
     return {

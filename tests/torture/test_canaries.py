@@ -23,7 +23,7 @@ from receiver.store.engine import sqlite_module
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, Family, revid_done
 from tests.behaviour.provider import Exchange, Provider, Received, Script, cuts, says, shows
 from tests.cli.rig import Home, Served, serving
-from tests.measuring import HANG
+from tests.measuring import FRESH, HANG
 from tests.torture.canaries import Canaries, spellings
 from tests.torture.harness import Torture
 
@@ -79,7 +79,7 @@ class Aviary:
     async def call_back(self, task_id: str, body: Any, **headers: str) -> str:
         path = self.callback_url(task_id).removeprefix(PUBLIC_URL)
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with httpx.AsyncClient(trust_env=False, timeout=HANG) as stranger:
+        async with httpx.AsyncClient(trust_env=False, timeout=HANG, limits=FRESH) as stranger:
             answer = await stranger.post(f"{self.home.url}/in{path}", content=content, headers=headers)
         assert answer.status_code == 200, answer.text
         told: str = answer.text
@@ -137,7 +137,7 @@ async def running(directory: Path, *words: str) -> AsyncIterator[Aviary]:
             token = secrets["RECEIVER_API_TOKENS"].split(",")[0]
             bearer = {"Authorization": f"Bearer {token}"}
             async with httpx.AsyncClient(
-                base_url=f"{home.url}/in", headers=bearer, trust_env=False, timeout=HANG
+                base_url=f"{home.url}/in", headers=bearer, trust_env=False, timeout=HANG, limits=FRESH
             ) as client:
                 yield Aviary(home, provider, canaries, served, client, secrets)
         provider.release()
@@ -294,7 +294,9 @@ async def pages(aviary: Aviary) -> dict[str, str]:
     """Every page as a browser has it that was logged in by the login link, whose cookie is a canary from then on."""
     link = re.findall(r"/login\?token=(\S+)", aviary.served.told())[0]
     aviary.canaries.watch("login link", link.rpartition(".")[2])
-    async with httpx.AsyncClient(base_url=f"{aviary.home.url}/in", trust_env=False, timeout=HANG) as browser:
+    async with httpx.AsyncClient(
+        base_url=f"{aviary.home.url}/in", trust_env=False, timeout=HANG, limits=FRESH
+    ) as browser:
         for wrong in (f"{link}x", aviary.secrets["RECEIVER_API_TOKENS"].split(",")[0]):
             assert (await browser.get("/login", params={"token": wrong})).status_code == 200
         password = aviary.secrets["RECEIVER_SECRET_KEYS"].split(",")[0]

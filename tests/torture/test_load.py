@@ -16,7 +16,7 @@ import pytest
 
 from receiver.store.engine import sqlite_module
 from tests.bench.filling import Waiting, fill
-from tests.measuring import HANG, Duration, Stopwatch, longest, median, quantile, until
+from tests.measuring import FRESH, HANG, Duration, Stopwatch, longest, median, quantile, until
 from tests.system.processes import Process
 from tests.torture.callbacks import Callback, Caller
 from tests.torture.harness import Torture
@@ -124,7 +124,7 @@ def test_pages_stay_quick_and_small_with_very_many_tasks(torture: Torture, tmp_p
     with crowded(tmp_path, number, prompt="A paper boat in the rain. " * 10) as crowd:
         asked = [*PAGES, *COUNTS, f"/tasks/{crowd.waiting[number // 2].task_id}"]
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=crowd.url, headers=headers, trust_env=False, timeout=HANG) as client:
+        with httpx.Client(base_url=crowd.url, headers=headers, trust_env=False, timeout=HANG, limits=FRESH) as client:
             entered = client.post("/login", data={"password": TOKEN}, headers={"Sec-Fetch-Site": "same-origin"})
             assert entered.status_code == 303, entered.text
             found = {path: [_timed(client, path) for _ in range(each)] for path in asked}

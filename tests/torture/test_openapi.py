@@ -69,4 +69,4 @@ def test_the_live_service_is_what_its_openapi_document_says(torture: Torture, tm
         assert int(generated[1]) >= torture.size(400, 5000)
         assert served.process.poll() is None
         assert '"fault"' not in served.told(), "a fault of ours was logged"
-        assert httpx.get(f"{home.url}/readyz", trust_env=False).status_code == 200
+        assert httpx.get(f"{home.url}/readyz", timeout=HANG, trust_env=False).status_code == 200

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.cli.rig import QUICK, Home, Served, serving
+from tests.measuring import HANG
 from tests.torture.front import needs_nginx, nginx
 from tests.torture.harness import Torture
 
@@ -41,7 +42,7 @@ def scanned(tmp_path: Path, torture: Torture) -> Iterator[tuple[Served, str]]:
         for prompt in ("a boat", "a train [sandbox: result=fail]", "a bus [sandbox: submit=mute]"):
             order = {"provider": "revid", "model": "sora-2-text-to-video", "input": {"prompt": prompt}}
             client.post("/api/tasks", json=order)
-        with httpx.Client(base_url=served.home.url, trust_env=False) as browser:
+        with httpx.Client(base_url=served.home.url, timeout=HANG, trust_env=False) as browser:
             entered = browser.post("/login", data={"password": served.home.token()})
         yield served, entered.headers["set-cookie"].partition(";")[0]
 

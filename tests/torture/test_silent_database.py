@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, make_url, text
 from receiver.addresses import check_database_url
 from tests.behaviour.families import REVID
 from tests.cli.rig import Home, serving
-from tests.measuring import HANG, longest, until
+from tests.measuring import FRESH, HANG, longest, until
 from tests.store.rig import look
 from tests.system import postgres
 from tests.system.processes import free_port, provider, service
@@ -258,7 +258,7 @@ async def test_an_order_whose_commit_stalls_is_not_bought_beside_the_one_that_it
         async with Driver(f"http://127.0.0.1:{port}", tmp_path / "acked.log") as driving, asyncio.timeout(3 * HANG):
             url = f"http://127.0.0.1:{port}/api/tasks"
             headers = {"Authorization": f"Bearer {TOKEN}"}
-            async with httpx.AsyncClient(headers=headers, timeout=HANG, trust_env=False) as client:
+            async with httpx.AsyncClient(headers=headers, timeout=HANG, limits=FRESH, trust_env=False) as client:
                 disk.fall_silent()
                 orders = [REVID.order(f"order {number}") for number in range(number)]
                 refused = await asyncio.gather(*(client.post(url, json=order) for order in orders))

@@ -319,7 +319,7 @@ def test_odd_paths_lead_nowhere(served: Served, torture: Torture) -> None:
 
 def guesses(home: Home, *clients: str) -> list[int]:
     """Guess a token, each time as another client says the header that proxies set."""
-    with httpx.Client(base_url=home.url, trust_env=False) as client:
+    with httpx.Client(base_url=home.url, timeout=HANG, trust_env=False) as client:
         return [
             client.post("/login", data={"password": "wrong"}, headers={"X-Forwarded-For": name}).status_code
             for name in clients

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.behaviour.families import FAMILIES
-from tests.measuring import HANG, Duration, Stopwatch
+from tests.measuring import FRESH, HANG, Duration, Stopwatch
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture.harness import Torture
 
@@ -101,7 +101,7 @@ def _service(directory: Path, port: int, provider_port: int, clock: SystemClock)
 async def _live(clock: SystemClock, port: int, provider_port: int) -> tuple[list[Any], list[str], Duration]:
     """Order some tasks after every jump, then wait for all; returns the tasks, what was bought, and the time."""
     url, watch = f"http://127.0.0.1:{port}", Stopwatch()
-    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=HANG, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, headers=HEADERS, timeout=HANG, limits=FRESH, trust_env=False) as client:
         ordered = []
         for number, jump in enumerate(JUMPS):
             orders = [

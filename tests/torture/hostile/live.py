@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from receiver.links import Links
-from tests.measuring import HANG, Duration, longest, quantile
+from tests.measuring import FRESH, HANG, Duration, longest, quantile
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture.harness import ROOT, Torture
 
@@ -167,7 +167,9 @@ def live(directory: Path, **settings: str) -> Iterator[Live]:
             stack.callback(process.kill)
             process.start()
         url = f"http://127.0.0.1:{port}"
-        client = stack.enter_context(httpx.Client(base_url=url, headers=headers, timeout=HANG, trust_env=False))
+        client = stack.enter_context(
+            httpx.Client(base_url=url, headers=headers, timeout=HANG, limits=FRESH, trust_env=False)
+        )
         made = Live(serving, port, provider_port, client, Links(given["RECEIVER_SECRET_KEYS"].split(","), url))
         yield made
         assert '"fault"' not in made.log(), made.log()[-3000:]

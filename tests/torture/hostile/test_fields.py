@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.behaviour.families import REVID
+from tests.measuring import HANG
 from tests.providers.recordings import Recording, recorded
 from tests.system.postgres import binaries, server
 from tests.torture.harness import Torture, corpus
@@ -118,7 +119,9 @@ def test_naughty_strings_in_an_order_are_kept_and_handed_on_as_they_are(serving:
 
     with ThreadPoolExecutor(SENDERS) as threads:
         sent = dict(threads.map(order, range(len(chosen)), chosen))
-    ledger = httpx.get(f"http://127.0.0.1:{serving.provider_port}/ledger", trust_env=False).json()["purchases"]
+    ledger = httpx.get(f"http://127.0.0.1:{serving.provider_port}/ledger", timeout=HANG, trust_env=False).json()[
+        "purchases"
+    ]
     bought = {purchase["id"]: purchase for purchase in ledger}
     for remote_id, body in sent.items():
         assert bought[remote_id]["prompt"] == body["input"]["prompt"]

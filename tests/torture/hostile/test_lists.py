@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.measuring import HANG, Duration, Stopwatch, longest, quantile
+from tests.measuring import FRESH, HANG, Duration, Stopwatch, longest, quantile
 from tests.torture.harness import Torture
 from tests.torture.hostile.live import MEGABYTE, TOKEN, Live, healthy
 from tests.torture.hostile.test_shapes import logged_in
@@ -97,7 +97,9 @@ def test_a_crowd_that_waits_makes_nobody_elses_answer_late(serving: Live, tortur
     async def list_again_and_again(duration: float) -> None:
         headers, lasting = {"Authorization": f"Bearer {TOKEN}"}, Stopwatch()
         url = f"http://127.0.0.1:{serving.port}"
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=HANG) as client:
+        async with httpx.AsyncClient(
+            base_url=url, headers=headers, trust_env=False, timeout=HANG, limits=FRESH
+        ) as client:
             while not lasting.read().at_least(duration):
                 watch = Stopwatch()
                 assert (await client.get("/api/tasks", params={"limit": 20, "provider": "apixo"})).status_code == 200
