@@ -51,15 +51,15 @@ def read_object(data: bytes | str) -> dict[str, Any]:
 
 
 def read_message(data: bytes) -> dict[str, Any]:
-    """Read what a provider says: one object, in a list of its own or as a text within a text, too.
+    """Read what a provider says: one object, the first of a list of objects, or either as a text within a text.
 
     Raises `Unreadable` for anything else.
     """
     value = read_json(data)
     if isinstance(value, str):
         value = read_nested(value)
-    if isinstance(value, list):
-        value = next((item for item in value if isinstance(item, dict)), None)
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        value = value[0]
     if not isinstance(value, dict):
         raise Unreadable("JSON, but not an object")
     return value
@@ -216,7 +216,7 @@ _BRACKETS = re.compile(r"[\[{\]}]")
 
 def _check_shape(text: str) -> None:
     """Refuse too much depth or too many values before anything is made of them; exact for what the decoder accepts."""
-    if text.count("\\") > 8 * MAX_VALUES:
+    if text.count("\\") > 30 * MAX_VALUES:  # a large text in a text has more of them than values
         raise ValueError(f"more than {MAX_VALUES} values")
     bare = text.replace("\\\\", "").replace('\\"', "")  # what is left of a text's escapes holds no quote
     if bare.count('"') > 4 * MAX_VALUES:

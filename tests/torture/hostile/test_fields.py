@@ -50,6 +50,10 @@ def callbacks() -> list[tuple[Recording, Any]]:
     return [(each, json.loads(each.body.decode("utf-8-sig"))) for each in every if "raises" not in each.meaning]
 
 
+NO_REASON = ("null", "none", "ok", "success")
+"""What providers write where there is no reason."""
+
+
 @pytest.mark.row("D3")
 def test_any_value_in_any_field_of_a_callback_settles_nothing_that_it_did_not_settle(
     serving: Live, torture: Torture
@@ -139,13 +143,16 @@ def test_naughty_strings_in_a_callback_are_shown_as_they_came(serving: Live, tor
         serving.deliver(failing.path, json.dumps(REVID.failed(failing.remote_id, "500", text)).encode())
         task = serving.task(failing.task_id)
         assert (task["state"], task["error"]["code"]) == ("failed", "500")
-        if not text.startswith("{"):
+        if text.lower() in NO_REASON:
+            assert task["error"]["message"] == "The provider gave no reason."
+        elif not text.startswith("{"):
             assert task["error"]["message"] == (clean(text) or "The provider gave no reason.")
         body: Any = json.loads(json.dumps(REVID.done(done.remote_id, URL)))
         body["data"]["resultJson"] = {"resultUrls": [URL, text]}
         assert serving.deliver(done.path, json.dumps(body).encode()).json() == {"outcome": "applied"}
-        shown = [output["url"] for output in serving.task(done.task_id)["outputs"]]
-        assert shown == list(filter(None, (URL, clean(text))))
+        first, *others = [output["url"] for output in serving.task(done.task_id)["outputs"]]
+        assert first == URL
+        assert all(other.startswith(("http://", "https://")) for other in others), "only addresses are results"
         assert serving.client.get(f"/api/tasks/{done.task_id}/history").status_code == 200
 
     with ThreadPoolExecutor(SENDERS) as threads:
