@@ -95,7 +95,7 @@ def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Cont
     later = context.schedule.next_try(context.now, since, row["gaps"], context.chance)
     if repeats is not None:
         later = min(later, repeats.departed_at + REPEATS_END)
-    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1, "held_by": None}
+    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1} | let_go(row, context.now)
     write(tx, row, context, notice(row, words) | changes)
     return Tried(State(row["state"]))
 
@@ -228,10 +228,11 @@ class _Try:
         """Commit the attempt with the lease that covers it; None where the task is not ours to send, or must wait."""
         context = self.services.context(self.provider.name)
         row = claimed(tx, self.claim)
-        if row is None or row["state"] not in (State.QUEUED, State.SUBMITTING):
+        if row is None:
             return None
         if (
-            self.services.stopping.is_set()  # due as before, for whoever starts next
+            row["state"] not in (State.QUEUED, State.SUBMITTING)  # a callback was faster
+            or self.services.stopping.is_set()  # due as before, for whoever starts next
             or not may_depart(tx, row, self.repeats, context, takes_keys=self.provider.takes_keys)
             or (row["state"] == State.QUEUED and self._has_to_wait(tx, row, context))
         ):

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 
 TICK = 0.25
 """Seconds that are counted at once; a longer pause between two ticks counts as one."""
+PAUSES = 3
+"""Pauses that are made up for: a process that is late again and again is slow, and not suspended."""
 TICKS_AFTER_A_PAUSE = 4
 """Ticks that are left at least after a pause, for reading what has come meanwhile."""
 
@@ -33,6 +35,7 @@ class _Countdown:
         self._timeout = timeout
         self._left = max(1, round(seconds / TICK))
         self._tick = seconds / self._left
+        self._pauses = 0
         self._begin_tick(self._loop.time())
 
     def stop(self) -> None:
@@ -46,7 +49,9 @@ class _Countdown:
         passed = int((self._loop.time() - self._since) / self._tick)
         since = self._since + max(passed, 1) * self._tick
         if time.monotonic() - self._seen > self._tick + TICK:
-            since, self._left = self._loop.time(), max(self._left - 1, TICKS_AFTER_A_PAUSE)
+            self._pauses += 1
+            least = TICKS_AFTER_A_PAUSE if self._pauses <= PAUSES else 0
+            since, self._left = self._loop.time(), max(self._left - 1, least)
         else:
             self._left -= max(passed, 1)
         if self._left > 0:

@@ -138,12 +138,13 @@ class _Asked:
         row = tasks.current(tx, self.task.id)
         if row is None:
             return Checked(None)
-        planned = row["next_check_at"] if row["next_check_at"] != self.task.next_check_at else None
+        news = confirmation.came_under(row["pending"], self.claim.number)
+        planned = row["next_check_at"] if news or row["next_check_at"] != self.task.next_check_at else None
         history_id = None if self.asked_at is None else journal.note(tx, row["id"], context.now, "check")
         outcome = ASKED_NOTHING
         ours = row["claim"] == self.claim.number
         if self.event is not None and ours:
-            outcome = apply(tx, row, self.event, Source(Via.CHECK), context).value
+            outcome = apply(tx, row, self.event, Source(Via.CHECK, claim=self.claim.number), context).value
         if history_id is not None:
             self._keep(tx, row, context, history_id, outcome)
         if ours:

@@ -7,8 +7,8 @@ from receiver.messages import Event, Output, Problem, Source
 from receiver.states import State, Via
 
 
-def dump(event: Event, source: Source, since: int) -> dict[str, Any]:
-    """Write a final event as JSON; `since` is when it came, in Unix milliseconds."""
+def dump(event: Event, source: Source, since: int, claim: int = 0) -> dict[str, Any]:
+    """Write a final event as JSON; `since` is when it came, in Unix milliseconds, and `claim` the task's claim then."""
     return {
         "state": event.state,
         "remote_state": event.remote_state,
@@ -20,6 +20,7 @@ def dump(event: Event, source: Source, since: int) -> dict[str, Any]:
         "token": source.token,
         "signature": source.signature,
         "since": since,
+        "claim": claim,
     }
 
 
@@ -44,3 +45,9 @@ def since(value: str | None) -> int | None:
     """Return when a final event came that still awaits its confirmation; 0 where an earlier release kept it."""
     found = json.loads(value) if value else None
     return int(found.get("since", 0)) if found else None
+
+
+def came_under(value: str | None, claim: int | None) -> bool:
+    """Return whether what awaits its confirmation came while the check with this claim was under way, or later."""
+    found = json.loads(value) if value else None
+    return found is not None and claim is not None and int(found.get("claim", 0)) >= claim

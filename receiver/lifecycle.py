@@ -88,14 +88,18 @@ class _News:
     def _collect_facts(self) -> None:
         """Collect facts that are still empty, which even late news may fill."""
         self._learn_id()
-        if self.source.via is Via.CHECK and self.event.state in FINAL and not self.event.empty:
-            self.facts["pending"] = None  # whatever awaited its confirmation: this is the answer
+        if self._answers_what_awaits() and self.event.state in FINAL and not self.event.empty:
+            self.facts["pending"] = None
         for name in ("reserved", "charged"):
             value = getattr(self.event, name) if self.source.believed else None  # it counts against the day's limit
             if value is not None and self.task[name] is None:
                 self.facts[name] = to_millionths(value)
         if self.event.notices:
             self._notice(*self.event.notices)
+
+    def _answers_what_awaits(self) -> bool:
+        """Return whether this is the answer to a check that was begun after whatever awaits its confirmation came."""
+        return self.source.via is Via.CHECK and not confirmation.came_under(self.task["pending"], self.source.claim)
 
     def _learn_id(self) -> None:
         """Take a remote id that this task lacks and no other task holds."""
@@ -106,8 +110,9 @@ class _News:
         if holder is None:
             self.facts |= {"remote_id": told, "may_have_cost": True}
             self._take_held(told)
-            if self.facts.get("pending", self.task["pending"]) is not None or self.task["state"] == State.EXPIRED:
-                self.facts["next_check_at"] = self.context.now  # now there is something to ask about
+            awaits = self.facts.get("pending", self.task["pending"]) is not None or self.task["state"] == State.EXPIRED
+            if awaits or self.task["deliveries"]:  # which told no id: now there is something to ask about
+                self.facts["next_check_at"] = self.context.now
         else:
             self._notice(f"The provider gave the id {told}, which {holder} already holds; it was not taken.")
 
@@ -168,7 +173,9 @@ class _News:
         A task that was not known to be taken is now, so that it is never sent again.
         """
         state = State(self.task["state"])
-        self.facts["pending"] = as_json(confirmation.dump(self.event, self.source, self.context.now))
+        self.facts["pending"] = as_json(
+            confirmation.dump(self.event, self.source, self.context.now, self.task["claim"])
+        )
         if state in FINAL and state is not self.event.state:
             self._notice(self._contradiction("the provider is asked"))
         elif state in NOT_YET_TAKEN or (meanwhile is State.RUNNING and state is State.SUBMITTED):
@@ -273,7 +280,7 @@ class _News:
         """Keep awaiting the confirmation of another end than the one told now, unless a check tells it."""
         kept = self.facts.get("pending", self.task["pending"])
         awaited = confirmation.load(kept)
-        if awaited is None or awaited[0].state is target or self.source.via is Via.CHECK:
+        if awaited is None or awaited[0].state is target or self._answers_what_awaits():
             return {}
         words = f"A callback that awaits its confirmation says {awaited[0].state}; the provider is asked."
         return {"pending": kept} | self._due_now() | notice(self.task | self.facts, words)

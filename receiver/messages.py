@@ -105,6 +105,8 @@ class Source:
     believed: bool = True
     token: bool = False
     signature: str | None = None
+    claim: int | None = None
+    """The task's claim under which a check was made: what came while it was under way is not answered by it."""
 
 
 class Outcome(StrEnum):

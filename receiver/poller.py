@@ -124,7 +124,7 @@ class Poller:
         if self._sweeps:
             return Workers(self._services, account, kind, self._stop)
         caused = self._caused[account] = Caused(self._services, lambda: self._of(account, kind).look())
-        return Workers(self._services, account, kind, self._stop, caused.claim)
+        return Workers(self._services, account, kind, self._stop, claim=caused.claim, come_back=caused.come_back)
 
     def _tell_of_lost_place(self, account: str) -> None:
         """Write down that a place for an account's requests was lost, for `receiver doctor`."""
@@ -155,7 +155,12 @@ class Caused:
         """Take leases on at most so many, and forget those that are not due any more."""
         taken: list[Claim] = []
         while self._waiting and len(taken) < most:
-            taken += await self._claim_some(most - len(taken))
+            try:
+                taken += await self._claim_some(most - len(taken))
+            except StoreUnavailable:
+                if not taken:
+                    raise
+                break  # what is claimed is worked on
         return taken
 
     async def _claim_some(self, most: int) -> list[Claim]:
@@ -165,12 +170,12 @@ class Caused:
         try:
             claims, held = await self._services.store.write(lambda tx: tasks.claim_these(tx, names, now, until))
         except StoreUnavailable:
-            self._come_back(names)
+            self.come_back(names)
             raise
-        self._come_back(held)
+        self.come_back(held)
         return claims
 
-    def _come_back(self, names: Iterable[str]) -> None:
+    def come_back(self, names: Iterable[str]) -> None:
         """Look again, after a pause, at what could not be claimed: others work on it, or the database is away."""
         self._held.update(names)
         if self._held and (self._pause is None or self._pause.done()):

@@ -128,6 +128,11 @@ async def _latest_end(services: Services, task_id: str, since: int) -> Heard | N
     return None
 
 
+def _is_unclear(row: Row) -> bool:
+    """Return whether the answer to a task's order still decides about it: nobody has told better since."""
+    return row["state"] in (State.UNCONFIRMED, State.EXPIRED) and row["remote_id"] is None
+
+
 async def _lacks_nothing(services: Services, task: Task) -> bool:
     if task.state is not State.SUCCEEDED:
         return task.state is State.CANCELLED
@@ -186,7 +191,7 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
 
     def take_in_again(tx: Transaction) -> Change | None:
         row = tasks.current(tx, task.id)
-        if row is None:
+        if row is None or (heard.kind == "attempt" and not _is_unclear(row)):
             return None
         context = services.context(task.provider)
         before = _standing(tx, row, has_result=task.result is not None)

@@ -116,7 +116,7 @@ async def place(
         racing = await services.store.write(insert)
     except OutcomeUnknown:
         if order.key is None and row["state"] == State.QUEUED:
-            services.background.start(_withdraw(services, str(row["id"])))
+            services.background.start(_withdraw(services, row))
         raise
     if racing is None:
         return str(row["id"]), True
@@ -124,15 +124,16 @@ async def place(
     return racing, False
 
 
-async def _withdraw(services: Services, task_id: str) -> None:
+async def _withdraw(services: Services, order: dict[str, Any]) -> None:
     """Let an order not be sent whose caller was refused: without a key, the next one would buy it a second time."""
+    words = "Not sent: whoever ordered it was told that it could not be stored."
 
     def unit(tx: Transaction) -> None:
-        row = tasks.current(tx, task_id)
+        row, context = tasks.current(tx, order["id"]), services.context(order["provider"])
         if row is None:
+            # Its commit may still be on its way to PostgreSQL: it finds its place taken, or we find it.
+            tasks.insert_task(tx, order | _WITHDRAWN | {"finished_at": context.now} | notice(order, words))
             return
-        words = "Not sent: whoever ordered it was told that it could not be stored."
-        context = services.context(row["provider"])
         # As whoever ordered it would, if they knew of it.
         move(tx, row, State.CANCELLED, Via.HAND, context, leased_until=None, **notice(row, words))
 
@@ -227,6 +228,7 @@ async def retry(services: Services, task_id: str, key: str | None) -> tuple[str,
     return await submit(services, order)
 
 
+_WITHDRAWN = {"state": State.CANCELLED.value, "leased_until": None, "next_check_at": None, "settled_by": Via.HAND.value}
 _COUNTERS = ("attempts", "checks", "deliveries", "unstored", "empties", "gaps", "claim")
 _UNTOUCHED: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"token_seen": False, "callback_url": False}
 _UNTOUCHED["may_have_cost"] = False

@@ -32,15 +32,24 @@ class Workers:
     """What is done at once of one kind for one account."""
 
     def __init__(
-        self, services: Services, account: str, kind: Kind, stop: asyncio.Event, claim: Claims | None = None
+        self,
+        services: Services,
+        account: str,
+        kind: Kind,
+        stop: asyncio.Event,
+        *,
+        claim: Claims | None = None,
+        come_back: Callable[[list[str]], object] = list,
     ) -> None:
-        """Take `claim` where not all that is due is to be looked at; after `stop` nothing more is claimed."""
+        """Take `claim` where not all that is due is to be looked at, and `come_back` for the tasks that were claimed in
+        vain; after `stop` nothing more is claimed."""
         self.report: Report = Counter()
         self._services = services
         self._account = account
         self._kind = kind
         self._stop = stop
         self._claim = claim or self._claim_due
+        self._come_back = come_back
         self._due = 0
         self._more = False
         self._claiming: asyncio.Task[None] | None = None
@@ -104,6 +113,7 @@ class Workers:
             )
         except BaseException:  # the database is away, or the service stops
             leases.give_back(self._services, claims)
+            self._come_back([claim.task_id for claim in claims])
             raise
         for claim in claims:
             if claim.task_id in known:

@@ -61,6 +61,10 @@ class Unknown(Exception):
         super().__init__(f"{unavailable(error)}; whether this was stored is not known")
 
 
+class _RowLocked(Exception):
+    """Somebody holds what one of a batch needs: the others are run without it."""
+
+
 class _Refused(Exception):
     """Some of a batch were refused before its COMMIT: the others are run again without them."""
 
@@ -109,6 +113,8 @@ class Runner:
                 self._run_one(waiting)
             except Shut as error:
                 return _all_told(batch[number:], error)  # each of them would wait as long again
+            except _RowLocked as error:
+                waiting.error = error.__cause__
             except BaseException as error:  # noqa: BLE001 - handed to the unit's caller
                 waiting.error = _translated(error)
         return None
@@ -156,7 +162,9 @@ class Runner:
         except BaseException as error:
             self._rollback()
             if isinstance(error, Exception) and error_codes.is_locked(error):
-                raise Shut(error) from error  # without WAL readers can, on PostgreSQL anybody
+                if self._sqlite:  # without WAL readers can
+                    raise Shut(error) from error
+                raise _RowLocked from Shut(error)
             raise
         finally:
             cursor.close()

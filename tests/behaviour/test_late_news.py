@@ -295,3 +295,33 @@ async def test_an_adapter_that_cannot_write_a_request_buys_nothing(stage: Stage)
         assert any("adapter failed" in notice for notice in task["notices"])
         assert milliseconds(task["next_check_at"]) > stage.clock.now
     assert stage.provider.bought() == []
+
+
+async def test_a_check_that_was_begun_before_is_no_answer_to_a_callback(stage: Stage) -> None:
+    async with stage.serve(CONFIRM="always") as service:
+        task = await ordered(service, GATEWAY)
+
+        async def call_back(_: Received) -> None:
+            assert await service.call_back(task["id"], GATEWAY.done(ID, URL)) == "confirming"
+
+        truth = says(GATEWAY.done(ID, URL))
+        stage.provider.on_check(GATEWAY, after(call_back, says(GATEWAY.failed(ID))), truth)
+        await service.poll_when_due(task["id"])
+        await service.poll()
+        task = await service.task(task["id"])
+        assert (task["state"], urls(task), task["settled_by"]) == ("succeeded", [URL], "callback")
+
+
+async def test_an_unreadable_callback_is_followed_by_a_check_as_soon_as_the_id_is_known(stage: Stage) -> None:
+    async with stage.serve() as service:
+
+        async def call_back(received: Received) -> None:
+            path = str(received.callback_url).removeprefix(str(service.public_url))
+            assert (await service.deliver(path, b"?")).json() == {"outcome": "unreadable"}
+
+        stage.provider.on_create(GATEWAY, after(call_back, says(GATEWAY.accepted(ID))))
+        stage.provider.on_check(GATEWAY, says(GATEWAY.done(ID, URL)))
+        task = await service.order(GATEWAY.order())
+        assert milliseconds(task["next_check_at"]) == stage.clock.now
+        await service.poll()
+        assert (await service.task(task["id"]))["state"] == "succeeded"
