@@ -8,6 +8,7 @@ import typer
 from receiver.cli.frame import cli, err, give, load_settings, say
 from receiver.cli.tasks import AsJson
 from receiver.cli.terminal import Bars, one_line
+from receiver.errors import ConfigError
 from receiver.keys import secret_files
 from receiver.store.backup import back_up
 
@@ -20,6 +21,8 @@ def backup(
 ) -> None:
     """Copy the SQLite database into one file, beside a running service. To restore it, copy it back."""
     settings = load_settings()
+    if any(file.exists() and file.samefile(secret) for secret in secret_files(settings)):
+        raise ConfigError(f"{file} holds secrets of this installation; name another file.")
     with Bars(err) as bars:
 
         def told(doing: str, share: float) -> None:

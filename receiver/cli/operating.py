@@ -16,7 +16,7 @@ from receiver.app import create_app
 from receiver.balances import balance
 from receiver.cli import terminal
 from receiver.cli.frame import cli, give, guarded, load_settings, run, say
-from receiver.cli.tasks import AsJson
+from receiver.cli.tasks import AsJson, require_seconds
 from receiver.demo import submit_demo
 from receiver.errors import StoreUnavailable
 from receiver.keys import prepare_data_dir, with_secrets
@@ -67,7 +67,10 @@ def serve(
 
 @cli.command()
 def poll(
-    every: Annotated[float | None, typer.Option(min=1, help="keep going, with so many seconds in between")] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(min=1, callback=require_seconds, help="keep going, with so many seconds in between"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look once at everything that is due: for cron, beside a running service or another poll."""

@@ -18,10 +18,30 @@ from receiver.states import SETTLED, State
 from receiver.store import reading
 from receiver.tables import Task
 from receiver.web.api import read_stats, show, show_all
+from receiver.web.queries import MAX_KEY
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
-Key = Annotated[str | None, typer.Option("--key", help="an idempotency key: the same order under it buys once")]
+
+
+def _require_key(key: str | None) -> str | None:
+    """Refuse a key that says nothing, as that of an unset variable: without one, each run buys anew."""
+    if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise typer.BadParameter(f"must be 1 to {MAX_KEY} printable ASCII characters")
+    return key
+
+
+def require_seconds(seconds: float | None) -> float | None:
+    """Refuse what is no span of time."""
+    if seconds is not None and not 0 <= seconds <= FOREVER:
+        raise typer.BadParameter("must be a number of seconds, 0 or more")
+    return seconds
+
+
+Key = Annotated[
+    str | None,
+    typer.Option("--key", callback=_require_key, help="an idempotency key: the same order under it buys once"),
+]
 
 FOREVER = 10 * 365 * 86400.0
 BAD = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
@@ -106,7 +126,9 @@ def stats(as_json: AsJson = False) -> None:
 @cli.command()
 def wait(
     task_ids: Annotated[list[str], typer.Argument(help="tasks' ids")],
-    seconds: Annotated[float, typer.Option("--timeout", help="give up after so many seconds")] = FOREVER,
+    seconds: Annotated[
+        float, typer.Option("--timeout", callback=require_seconds, help="give up after so many seconds")
+    ] = FOREVER,
     as_json: AsJson = False,
 ) -> None:
     """Wait until tasks have settled; exit code 1 if one did not succeed."""

@@ -208,3 +208,10 @@ async def test_a_key_of_an_order_is_not_a_key_of_a_retry(service: Service, provi
     task = await service.order(RIVYA.order(), Idempotency_Key="k")
     assert (await service.post(f"/api/tasks/{task['id']}/retry", Idempotency_Key="k")).status_code == 409
     assert len(provider.bought()) == 1
+
+
+async def test_two_different_keys_of_one_order_are_refused(service: Service, provider: Provider) -> None:
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    answer = await service.client.post("/api/tasks", content=json.dumps(REVID.order()), headers=headers)
+    assert (answer.status_code, provider.bought()) == (422, [])
+    assert "different keys" in answer.text

@@ -161,3 +161,21 @@ def test_an_order_dearer_than_a_days_limit_is_refused_with_both_figures(empty: H
     assert task["id"] == cheap.task_id
     (table,) = empty.run("stats").out.splitlines()[1:]
     assert table.split() == ["revid", "all", "1", "queued", "0", "spent"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["submit", "revid", "sora-2", "-p", "x", "--key", ""],
+        ["submit", "revid", "sora-2", "-p", "x", "--key", "\u00e4"],
+        ["retry", "tsk_1", "--key", ""],
+        ["wait", "tsk_1", "--timeout", "nan"],
+        ["wait", "tsk_1", "--timeout", "-1"],
+        ["poll", "--every", "inf"],
+    ],
+    ids=" ".join,
+)
+def test_a_key_that_says_nothing_and_no_span_of_time_are_refused(empty: Home, words: list[str]) -> None:
+    ran = empty.run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert "must be" in ran.err

@@ -107,6 +107,16 @@ def test_the_live_database_is_no_target_by_any_name(home: Home, folder: Path) ->
         assert client.get("/readyz").status_code == 200
 
 
+def test_secrets_are_no_target(home: Home) -> None:
+    secrets = sorted(home.data.glob("*_keys")) + sorted(home.data.glob("api_tokens"))
+    assert secrets
+    before = [secret.read_bytes() for secret in secrets]
+    for ran in home.run_all([["backup", str(secret), "--force"] for secret in secrets]):
+        assert (ran.code, ran.out) == (2, "")
+        assert "holds secrets" in ran.err
+    assert [secret.read_bytes() for secret in secrets] == before
+
+
 def test_a_target_that_cannot_be_is_refused_with_the_reason(home: Home, folder: Path) -> None:
     (folder / "open.db-wal").touch()
     wrong = {
