@@ -46,7 +46,7 @@ class Truth:
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(ANSWER_SECONDS)
         self.under_way -= 1
-        await says(KNOWN[self.account].done(remote_id, f"https://files.example.com/{remote_id}.mp4"))(exchange)
+        await says(KNOWN[self.account].done(remote_id, f"https://cdn.example.com/{remote_id}.mp4"))(exchange)
 
     async def is_asked_about(self, number: int) -> None:
         await until(lambda: sum(self.asked.values()) >= number, 10 * HANG)
