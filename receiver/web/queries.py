@@ -179,7 +179,7 @@ def idempotency_key(request: Request) -> str | None:
     key = request.headers.get(KEY)
     if key is None:
         return None
-    if any(other != key for other in request.headers.getlist(KEY)):
+    if len(set(request.headers.getlist(KEY))) > 1:
         raise Invalid([Fault(("header", KEY), "was sent more than once, with different keys")])
     if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Invalid([Fault(("header", KEY), f"must be 1 to {MAX_KEY} printable ASCII characters")])
