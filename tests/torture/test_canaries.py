@@ -312,7 +312,8 @@ async def pages(aviary: Aviary) -> dict[str, str]:
         assert (asked.status_code, stale.status_code) == (409, 403)
     # The forms' own token stands in the pages' forms, and nowhere else.
     aviary.canaries.watch("form token", form.rpartition(".")[2])
-    return {path: re.sub(r'name="csrf" value="[^"]+"', "", text) for path, text in found.items()} | {"403": stale.text}
+    found["403"] = stale.text
+    return {path: re.sub(r'name="csrf" value="[^"]+"', "", text) for path, text in found.items()}
 
 
 def fail_inside(aviary: Aviary) -> str:
