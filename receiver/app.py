@@ -23,6 +23,8 @@ from receiver.recovery import recover
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
 from receiver.settings import Settings
+from receiver.throttle import Throttle
+from receiver.web.body_budget import BODIES_BYTES, BodyBudget
 from receiver.web.headers import Headed
 from receiver.web.openapi import openapi
 from receiver.web.operations import OPERATIONS, Endpoint
@@ -59,6 +61,8 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
             yield
 
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
+    app.state.body_budget = BodyBudget(max(BODIES_BYTES, 4 * settings.max_callback_bytes))
+    app.state.login_throttle = Throttle()
     app.router.redirect_slashes = False  # it would send a browser to whatever host it named
     app.add_middleware(Headed)
     if settings.path_prefix:

@@ -99,6 +99,7 @@ class Punctual(H11Protocol):
     _coming: asyncio.TimerHandle | None = None
     _going: asyncio.TimerHandle | None = None
     _left: int = REST_BYTES
+    _holds_head: bool = False
 
     def __init__(self, crowd: Crowd, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -172,7 +173,9 @@ class Punctual(H11Protocol):
     def _hold_head(self) -> None:
         """Count what came of a head that is not complete against what all of them may have."""
         size = self.conn.head_bytes if self.conn.their_state is h11.IDLE and not self.transport.is_closing() else 0
-        self._crowd.hold_head(self, size)
+        if size or self._holds_head:
+            self._holds_head = bool(size)
+            self._crowd.hold_head(self, size)
 
     def _answered(self) -> bool:
         """Tell whether the request that is still coming was answered already."""

@@ -17,11 +17,9 @@ from receiver.outbound import Outbound
 from receiver.providers import connect
 from receiver.providers.base import Provider
 from receiver.redaction import Redactor
-from receiver.request_limits import BODIES_BYTES, BodyBudget
 from receiver.schedule import Schedule
 from receiver.settings import Settings
 from receiver.store import Store, Unit
-from receiver.throttle import Throttle
 
 log = structlog.get_logger()
 
@@ -102,8 +100,6 @@ class Services:
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
     due_now: DueNow = field(default_factory=DueNow)
-    logins: Throttle = field(default_factory=Throttle)
-    bodies: BodyBudget = field(default_factory=BodyBudget)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""
 
@@ -118,7 +114,6 @@ class Services:
             outbound=Outbound(settings.timeout, clock),
             links=Links(keys, settings.public_url),
             redactor=Redactor(known(settings)),
-            bodies=BodyBudget(max(BODIES_BYTES, 4 * settings.max_callback_bytes)),
             clock=clock,
         )
 

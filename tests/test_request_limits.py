@@ -1,6 +1,4 @@
-"""What a request may cost before it is known whose it is: lines, pieces, and the memory of all bodies together."""
-
-from contextlib import ExitStack
+"""What a request may cost before it is known whose it is: lines and pieces."""
 
 import h11
 import pytest
@@ -13,7 +11,6 @@ from receiver.request_limits import (
     MAX_HEADERS,
     MAX_LINE,
     READ_BYTES,
-    BodyBudget,
     LimitedConnection,
 )
 
@@ -101,42 +98,3 @@ def test_a_body_comes_in_chunks_as_its_size_allows() -> None:
     assert refused(CHUNKED + chunks(FREE_PIECES + 1, 1))
     assert not refused(CHUNKED + chunks(4 * FREE_PIECES, CHUNK_BYTES))
     assert refused(CHUNKED + chunks(4 * FREE_PIECES, CHUNK_BYTES // 4))
-
-
-def test_bodies_within_the_budget_keep_their_place() -> None:
-    gone: list[int] = []
-    budget = BodyBudget(100)
-    with budget.share(lambda: gone.append(1)) as one, budget.share(lambda: gone.append(2)) as two:
-        budget.take(one, 50)
-        budget.take(two, 50)
-    assert gone == []
-    with budget.share(lambda: gone.append(3)) as three:
-        budget.take(three, 100)
-    assert gone == [], "what ended has given its memory back"
-
-
-def test_the_body_that_has_been_arriving_for_longest_gives_way() -> None:
-    gone: list[int] = []
-    budget = BodyBudget(100)
-    with ExitStack() as stack:
-        first, second, third = [
-            stack.enter_context(budget.share(lambda number=number: gone.append(number)))  # type: ignore[misc]  # a default binds it
-            for number in range(3)
-        ]
-        budget.take(first, 40)
-        budget.take(second, 40)
-        budget.take(third, 40)
-        assert (gone, first.gave_way, second.gave_way) == ([0], True, False)
-        budget.take(first, 1000)
-        assert gone == [0], "what gave way takes no more"
-
-
-def test_a_body_that_has_arrived_stays_and_the_newest_is_turned_away() -> None:
-    gone: list[int] = []
-    budget = BodyBudget(100)
-    with budget.share(lambda: gone.append(1)) as stored:
-        budget.take(stored, 90)
-        budget.has_arrived(stored)
-        with budget.share(lambda: gone.append(2)) as late:
-            budget.take(late, 20)
-        assert gone == [2]

@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 def cleaned(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return values whose texts both databases take: what one of them refuses in a text is U+FFFD in both."""
-    if all(type(value) is not str or (value.isascii() and "\0" not in value) for value in values.values()):
-        return values
-    return {name: clean(value) if isinstance(value, str) else value for name, value in values.items()}
+    for value in values.values():
+        if type(value) is str and (not value.isascii() or "\0" in value):
+            return {name: clean(each) if isinstance(each, str) else each for name, each in values.items()}
+    return values
 
 
 class Transaction:
@@ -36,7 +37,7 @@ class Transaction:
         self.insist()
         sql, fixed = self._compiler.compile(statement, values.keys())
         try:
-            self._cursor.execute(sql, {**fixed, **cleaned(values)})
+            self._cursor.execute(sql, {**fixed, **cleaned(values)} if fixed else cleaned(values))
         except Exception as error:
             self._broken = error
             raise
@@ -78,7 +79,7 @@ class Compiler:
 
     def __init__(self, engine: Engine) -> None:
         self._dialect = engine.dialect
-        self._known: dict[tuple[int, frozenset[str]], tuple[str, Mapping[str, Any], Executable]] = {}
+        self._known: dict[tuple[int | str, ...], tuple[str, Mapping[str, Any], Executable]] = {}
 
     @property
     def dialect(self) -> str:
@@ -87,13 +88,13 @@ class Compiler:
 
     def compile(self, statement: Executable, names: Any) -> tuple[str, Mapping[str, Any]]:
         """Return the SQL text and the values that are part of the statement itself."""
-        key = (id(statement), frozenset(names))
+        key = (id(statement), *names)
         known = self._known.get(key)
         if known is None:
             assert isinstance(statement, ClauseElement)  # noqa: S101 - narrows for the type checker
             columns = list(names) if getattr(statement, "is_dml", False) else None
             compiled = statement.compile(dialect=self._dialect, column_keys=columns)
-            fixed = {name: value for name, value in (compiled.params or {}).items() if name not in key[1]}
+            fixed = {name: value for name, value in (compiled.params or {}).items() if name not in names}
             # The statement is kept, so that its id cannot be given to another one.
             known = self._known[key] = (str(compiled), fixed, statement)
         return known[0], known[1]

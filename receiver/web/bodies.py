@@ -2,8 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -11,8 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from receiver import wire
 from receiver.errors import Unreadable
-from receiver.request_limits import BodyBudget, Share
-from receiver.services import Services
+from receiver.web.body_budget import BodyBudget, Share
 
 SECONDS = 9.0
 """A body that takes longer to arrive is not waited for; after the slowest head that makes under 15 s."""
@@ -27,25 +25,36 @@ _COMPRESSION = re.compile(
 )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a whole body of at most `limit` bytes.
+async def read_body(request: Request, limit: int, share: Share | None = None) -> bytes:
+    """Read a whole body of at most `limit` bytes. Without an API token, its memory is the `share` of a budget.
 
     Raises `HTTPException`: 415 where it is compressed (it is never inflated), 413 when too large (declared or not),
-    408 when too slow, 400 when the sender is gone.
+    408 when too slow, 400 when the sender is gone, 503 where it is evicted from the budget.
     """
-    async with _reading(request, limit, None) as body:
-        return body
+    refuse_compressed(request)
+    refuse_larger(request, limit, _too_large(limit))
+    waiting = asyncio.timeout(SECONDS)
+    if share is not None:
+        share.on_eviction = partial(_end_now, waiting)
+    try:
+        async with waiting:
+            return await _read(request, limit, share)
+    except TimeoutError as error:
+        if share is not None and share.is_evicted:
+            raise HTTPException(503, "Too many bodies arrive at once. Try again.", headers=RETRY) from error
+        raise HTTPException(408, f"The body did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The body broke off.") from error
 
 
-@asynccontextmanager
-async def strangers_body(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """Read a body that comes without an API token, and hold the memory that it needs as long as this lasts.
+def body_share(request: Request) -> Share:
+    """Return a share of the memory for the bodies of requests without an API token, for one such body."""
+    budget: BodyBudget = request.app.state.body_budget
+    return budget.share()
 
-    Raises what `read_body` raises, and 503 where it has to give way to others.
-    """
-    services: Services = request.app.state.services
-    async with _reading(request, limit, services.bodies) as body:
-        yield body
+
+def _end_now(waiting: asyncio.Timeout) -> None:
+    waiting.reschedule(asyncio.get_running_loop().time())
 
 
 async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
@@ -77,41 +86,24 @@ def refuse_larger(request: Request, limit: int, words: str) -> None:
         raise HTTPException(413, words, headers=CLOSE)
 
 
-@asynccontextmanager
-async def _reading(request: Request, limit: int, budget: BodyBudget | None) -> AsyncIterator[bytes]:
-    refuse_compressed(request)
-    refuse_larger(request, limit, _too_large(limit))
-    budget = budget or BodyBudget(limit)
-    waiting = asyncio.timeout(SECONDS)
-    with budget.share(lambda: waiting.reschedule(asyncio.get_running_loop().time())) as share:
-        try:
-            async with waiting:
-                body = await _read(request, limit, budget, share)
-        except TimeoutError as error:
-            if share.gave_way:
-                raise HTTPException(503, "Too many bodies arrive at once. Try again.", headers=RETRY) from error
-            raise HTTPException(408, f"The body did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
-        except ClientDisconnect as error:
-            raise HTTPException(400, "The body broke off.") from error
-        yield body
-
-
-async def _read(request: Request, limit: int, budget: BodyBudget, share: Share) -> bytes:
-    parts, size, coming = [], 0, True
-    while coming:
+async def _read(request: Request, limit: int, share: Share | None) -> bytes:
+    parts, size, is_coming = [], 0, True
+    while is_coming:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        part, coming = message.get("body", b""), message.get("more_body", False)
+        part, is_coming = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > limit:
             raise HTTPException(413, _too_large(limit), headers=CLOSE)
         parts.append(part)
-        budget.take(share, len(part))
-        if coming or share.gave_way:
+        if share is not None:
+            share.take(len(part))
+        if is_coming or (share is not None and share.is_evicted):
             await asyncio.sleep(PAUSE)
-    budget.has_arrived(share)
-    return b"".join(parts)
+    if share is not None:
+        share.has_arrived()
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int) -> str:

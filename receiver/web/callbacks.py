@@ -11,7 +11,7 @@ from starlette.responses import Response
 from receiver import inbox, roundtrip
 from receiver.messages import Outcome
 from receiver.services import Services
-from receiver.web.bodies import strangers_body
+from receiver.web.bodies import body_share, read_body
 
 _ANSWERS = {outcome: json.dumps({"outcome": outcome.value}).encode() for outcome in Outcome}
 KEPT_HEADERS = 50
@@ -25,7 +25,8 @@ async def callback(request: Request) -> Response:
     if account == roundtrip.ACCOUNT:
         return await _answer_doctor(request, services, token)
     to = inbox.address(services, account, token)
-    async with strangers_body(request, services.settings.max_callback_bytes) as body:
+    with body_share(request) as share:
+        body = await read_body(request, services.settings.max_callback_bytes, share)
         headers = dict(request.headers.items()[:KEPT_HEADERS])
         outcome = await inbox.receive(services, to, headers, body)
     return Response(_ANSWERS[outcome], media_type="application/json")
@@ -33,6 +34,7 @@ async def callback(request: Request) -> Response:
 
 async def _answer_doctor(request: Request, services: Services, token: str) -> Response:
     question = roundtrip.question_in(services, token)
-    async with strangers_body(request, roundtrip.MAX_BODY) as body:
+    with body_share(request) as share:
+        body = await read_body(request, roundtrip.MAX_BODY, share)
         content = json.dumps({"answer": await roundtrip.answer(services, question, body)}).encode()
     return Response(content, media_type="application/json")

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from receiver.services import Services
 from receiver.web import access
-from receiver.web.bodies import read_body, strangers_body
+from receiver.web.bodies import body_share, read_body
 from receiver.web.page_frame import MAX_WAY_BACK
 from receiver.web.queries import MAX_KEY
 
@@ -51,8 +51,8 @@ async def login_form(request: Request) -> Form:
     """Read the login form, which has no session to prove itself with; raises `HTTPException` 403 for a foreign one."""
     refuse_other_sites(request, ())
     _require_form(request)
-    async with strangers_body(request, MAX_FORM) as body:
-        return _parsed(body)
+    with body_share(request) as share:
+        return _parsed(await read_body(request, MAX_FORM, share))
 
 
 def _require_form(request: Request) -> None:

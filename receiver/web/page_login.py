@@ -18,6 +18,7 @@ from receiver.links import Links
 from receiver.services import Services
 from receiver.settings import Settings
 from receiver.store import ended_sessions
+from receiver.throttle import Throttle
 from receiver.web import access, forms, sessions
 from receiver.web.page_frame import redirect, render, services_of
 
@@ -59,12 +60,13 @@ async def log_in(request: Request) -> Response:
     """POST /login: an API token is the password."""
     form, services = await forms.login_form(request), services_of(request)
     wanted = forms.local_path(form.get("next", "/"))
+    throttle: Throttle = request.app.state.login_throttle
     client, now = request.client.host if request.client else "", services.clock()
-    if pause := math.ceil(services.logins.pause(client, now)):
+    if pause := math.ceil(throttle.pause(client, now)):
         return _too_many(request, wanted, pause)
     token = access.token_of(services, form.get("password", "").strip())
     if token is None:
-        services.logins.fail(client, now)
+        throttle.fail(client, now)
         message = "That is none of this service's API tokens."
         return render(request, "login.html", 403, wanted=wanted, message=message)
     if (before := access.session_of(request)) is not None:

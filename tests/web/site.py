@@ -25,6 +25,8 @@ from receiver.store import Store, Transaction, journal, reading, tasks
 from receiver.store.engine import sqlite_module
 from receiver.store.reading import Filter
 from receiver.tables import Task, as_json
+from receiver.throttle import Throttle
+from receiver.web.body_budget import BodyBudget
 from receiver.web.pages import ROUTES
 from receiver.wire import clean
 
@@ -184,6 +186,8 @@ async def opened(
     services = replace(Services.open(settings, clock=clock), outbound=outbound)
     app = Starlette(routes=ROUTES)
     app.state.services = services
+    app.state.body_budget = BodyBudget()
+    app.state.login_throttle = Throttle()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as browser:
         entered = await browser.post("/login", data={"password": TOKEN})
         assert entered.status_code == 303

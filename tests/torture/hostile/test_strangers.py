@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from receiver.request_limits import BODIES_BYTES
+from receiver.web.body_budget import BODIES_BYTES
 from receiver.web.operations import OPERATIONS
 from receiver.web.pages import ROUTES
 from tests.behaviour.families import REVID
