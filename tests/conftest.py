@@ -14,6 +14,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs us in the background has it ignored, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST_FIRST = (
+    "test_interleavings.py",
+    "test_every_trouble_at_once.py",
+    "test_liveness.py",
+    "torture",
+    "system",
+    "cli",
+)
+"""Files and folders whose tests take longest: begun last, one of them would keep the others waiting at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; within a file the order stays."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(LONGEST_FIRST) if name in item.path.parts), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture
 def torture(request: pytest.FixtureRequest) -> Torture:

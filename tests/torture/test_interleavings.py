@@ -67,9 +67,9 @@ def services(family: Family, place: Path, world: World) -> Services:
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("family", [GATEWAY, RIVYA], ids=lambda family: family.name)
 def test_no_order_of_the_steps_of_two_claimants_buys_twice(
-    answer: str, torture: Torture, world: World, services: Services
+    family: Family, answer: str, torture: Torture, world: World, services: Services
 ) -> None:
-    bounded, full = [TWO_AND_A_FAULT, TWO_AND_A_STOP], [TWO_AND_ALL, THREE]
+    bounded, full = [TWO_AND_A_FAULT, *([TWO_AND_A_STOP] if family is GATEWAY else [])], [TWO_AND_ALL, THREE]
     states, ends = 0, Counter[str]()
     for what in full if torture.full else bounded:
         explorer = what(world, services)
@@ -77,4 +77,4 @@ def test_no_order_of_the_steps_of_two_claimants_buys_twice(
         states += explorer.states
         ends.update(explorer.ends)
     torture.figures(states=states, **ends)
-    assert states > 500, "it tried too little"
+    assert states > 300, "it tried too little"
