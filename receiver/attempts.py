@@ -183,7 +183,8 @@ class _Try:
             unsent = NotSent("not_sent", "the request did not leave.")
             replace(self._ending(None, unsent), attempt_id=attempt_id).write_down(tx)
         elif row is not None:
-            write(tx, row, self.services.context(self.provider.name), {"leased_until": None})
+            context = self.services.context(self.provider.name)
+            write(tx, row, context, leases.given_back(row, context.now))
 
     def _ending(self, event: Event | None, error: ProviderError | None) -> Ending:
         return Ending(
@@ -230,9 +231,11 @@ class _Try:
         row = claimed(tx, self.claim)
         if row is None:
             return None
+        if self.services.stopping.is_set():
+            write(tx, row, context, leases.given_back(row, context.now))
+            return None
         if (
             row["state"] not in (State.QUEUED, State.SUBMITTING)  # a callback was faster
-            or self.services.stopping.is_set()  # due as before, for whoever starts next
             or not may_depart(tx, row, self.repeats, context, takes_keys=self.provider.takes_keys)
             or (row["state"] == State.QUEUED and self._has_to_wait(tx, row, context))
         ):

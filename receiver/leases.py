@@ -5,8 +5,9 @@ that others need not wait until they run out.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
-from receiver.moves import write
+from receiver.moves import Row, write
 from receiver.services import Services
 from receiver.states import State
 from receiver.store import Transaction, tasks
@@ -24,6 +25,12 @@ def give_back(services: Services, claims: Iterable[Claim]) -> None:
         for claim in given:
             row = tasks.current(tx, claim.task_id)
             if row is not None and row["claim"] == claim.number and row["state"] != State.SUBMITTING:
-                write(tx, row, services.context(row["provider"]), {"leased_until": None})
+                context = services.context(row["provider"])
+                write(tx, row, context, given_back(row, context.now))
 
     services.background.start(services.insist(unit))
+
+
+def given_back(row: Row, now: int) -> dict[str, Any]:
+    """Return the change that gives a lease back with nothing sent: an order is due at once, for whoever looks next."""
+    return {"leased_until": None} | ({"next_check_at": now} if row["state"] == State.QUEUED else {})

@@ -81,10 +81,16 @@ def let_go(task: Row, now: int) -> dict[str, Any]:
 
 
 def never_sent(task: Row) -> Problem | None:
-    """Return the error of a task whose deadline passed while a limit held it; None for any other task."""
-    if task["state"] != State.QUEUED or task["held_by"] is None:
+    """Return the error of a task that was queued to its deadline, held by a limit or never tried; else None."""
+    if task["state"] != State.QUEUED:
         return None
-    return Problem("never_sent", f"Never sent: {task['held_by']} held it back until its deadline. Nothing was bought.")
+    if task["held_by"] is not None:
+        words = f"{task['held_by']} held it back until its deadline"
+    elif task["attempts"] == 0 and task["gaps"] == 0:
+        words = "the service stopped before it could send it"
+    else:
+        return None
+    return Problem("never_sent", f"Never sent: {words}. Nothing was bought.")
 
 
 def _too_many_running(tx: Transaction, account: str, most: int | None, now: int) -> Wait | None:

@@ -13,10 +13,10 @@ from receiver import wire
 from receiver.amounts import to_millionths
 from receiver.attempts import attempt
 from receiver.catalog import refuse_owned
-from receiver.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnknown
+from receiver.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnknown, StoreUnavailable
 from receiver.ids import new_id
 from receiver.limits import refuse_dearer_than_a_day
-from receiver.moves import move, notice
+from receiver.moves import move, notice, write
 from receiver.services import Services
 from receiver.states import SETTLED, State, Via
 from receiver.store import Transaction, reading, tasks
@@ -81,11 +81,31 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
         if order.retry_of is not None:
             _require_retryable(tx, order.retry_of)
 
+    if order.key is None:
+        # Whoever is told that it could not be stored orders it again: no sweep may send it before they are told.
+        columns["next_check_at"] = services.context(order.provider).schedule.due(services.clock())
     task_id, is_new = await place(services, order, columns, check)
     if is_new:
         trying = services.background.start(attempt(services, Claim(task_id, 1)))
         await asyncio.wait({trying}, timeout=services.settings.timeout)
+        if not trying.done() and order.key is None:
+            await _let_sweeps_send(services, task_id)
     return task_id, is_new
+
+
+async def _let_sweeps_send(services: Services, task_id: str) -> None:
+    """Make an order due whose first try still waits, now that its caller is told that it is stored."""
+
+    def unit(tx: Transaction) -> None:
+        row = tasks.current(tx, task_id)
+        if row is not None and row["state"] == State.QUEUED and row["attempts"] == 0:
+            context = services.context(row["provider"])
+            write(tx, row, context, {"next_check_at": min(row["next_check_at"], context.now)})
+
+    try:
+        await services.store.write(unit)
+    except StoreUnavailable:
+        services.background.start(services.insist(unit))  # its first try is under way all the same
 
 
 def require_model_id(model: str) -> None:

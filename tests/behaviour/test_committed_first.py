@@ -208,3 +208,70 @@ async def test_an_end_that_was_written_down_and_not_told_counts_once(status: int
         assert len(task["notices"]) == (state == "queued")
         [(gaps,)] = service.database.rows("SELECT gaps FROM task")
         assert gaps == (state == "queued")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A store that takes the order and says that nobody knows whether it did, and then nothing more: it is stopped."""
+
+    whole: Store
+    taken: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    async def write(self, unit: Callable[[Any], Any]) -> Any:
+        if self.taken:
+            raise StoreUnavailable("the database does not answer")
+        await self.whole.write(unit)
+        self.taken.append("order")
+        raise OutcomeUnknown("the database does not answer")
+
+
+@pytest.mark.row("B11")
+async def test_an_order_without_a_key_whose_caller_was_refused_is_not_sent_by_the_next_start_either(
+    stage: Stage,
+) -> None:
+    async with stage.serve(DEADLINE="60") as service:
+        services = service.app.state.services
+        service.app.state.services = replace(services, store=Stopped(services.store, []))
+        assert (await service.post("/api/tasks", REVID.order())).status_code == 503
+    async with stage.serve(DEADLINE="60") as service:
+        [(task_id, state)] = service.database.rows("SELECT id, state FROM task")
+        assert state == "queued"
+        await service.poll_after(50)
+        assert stage.provider.bought() == [], "its caller has ordered it again"
+        await service.poll_after(20)
+        task = await service.task(task_id)
+        assert (task["state"], task["error"]["code"]) == ("expired", "never_sent")
+        assert stage.provider.bought() == []
+
+
+async def test_an_order_with_a_key_whose_caller_was_refused_is_sent_by_the_next_start(stage: Stage) -> None:
+    async with stage.serve() as service:
+        services = service.app.state.services
+        service.app.state.services = replace(services, store=Stopped(services.store, []))
+        assert (await service.post("/api/tasks", REVID.order(), Idempotency_Key="k")).status_code == 503
+    async with stage.serve() as service:
+        await service.poll_after(300)
+        answer = await service.post("/api/tasks", REVID.order(), Idempotency_Key="k")
+        assert (answer.status_code, answer.json()["state"]) == (200, "submitted")
+        assert len(stage.provider.bought()) == 1
+
+
+async def test_an_order_without_a_key_that_waits_for_its_place_is_sent_after_a_stop(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller was told that it is stored."""
+    stopped = asyncio.Event()
+
+    async def waits(*_: object) -> None:
+        await stopped.wait()
+
+    async with stage.serve(TIMEOUT="0.2") as service:
+        monkeypatch.setattr("receiver.submission.attempt", waits)
+        assert (await service.post("/api/tasks", REVID.order())).status_code == 201
+        stopped.set()
+    async with stage.serve() as service:
+        await service.poll_after(300)
+        assert service.database.rows("SELECT state FROM task") == [("submitted",)]
