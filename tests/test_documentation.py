@@ -1,7 +1,12 @@
 """Holds the README and the pages in docs/ to the truth: their tables are those of the code, and their links lead on."""
 
+import importlib.util
 import json
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,8 @@ from receiver.web.operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+SECONDS = 60
+"""For a build that takes less than one."""
 
 
 def page(name: str) -> str:
@@ -228,6 +235,53 @@ def test_a_link_to_a_missing_page_picture_or_heading_is_found(tmp_path: Path) ->
     ]
 
 
+def in_nav(entries: Any) -> Iterator[str]:
+    """Yield the pages of the site's navigation."""
+    if isinstance(entries, str):
+        yield entries
+    else:
+        for entry in entries.values() if isinstance(entries, dict) else entries:
+            yield from in_nav(entry)
+
+
+def test_every_page_is_in_the_navigation_or_linked_and_the_navigation_names_no_other() -> None:
+    nav = set(in_nav(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]))
+    there = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    linked = {
+        str((path.parent / link.partition("#")[0]).resolve().relative_to(DOCS))
+        for path in pages()[1:]
+        for link in LINK.findall(without_code(path.read_text()))
+        if link.partition("#")[0].endswith(".md") and not re.match(r"https?:", link)
+    }
+    assert nav <= there
+    assert there <= nav | linked
+
+
 def test_pictures_are_small() -> None:
     for path in (DOCS / "pictures").iterdir():
         assert path.stat().st_size < 150_000, path
+
+
+# --- the site
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("zensical") is None, reason='zensical is not installed: pip install -e ".[docs]"'
+)
+def test_the_site_builds_strictly_and_fetches_nothing_from_another_host(tmp_path: Path) -> None:
+    shutil.copytree(DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    assert built(tmp_path).returncode == 0
+    html = "".join(path.read_text() for path in (tmp_path / "build" / "site").rglob("*.html"))
+    assert html.count("</html>") > len(pages()) - 1
+    fetched = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)", html)
+    assert fetched == []
+    (tmp_path / "docs" / "index.md").write_text("[to nowhere](gone.md)")
+    assert built(tmp_path).returncode != 0
+
+
+def built(directory: Path) -> "subprocess.CompletedProcess[str]":
+    words = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    return subprocess.run(  # noqa: S603 - our own words
+        words, cwd=directory, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
