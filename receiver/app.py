@@ -16,19 +16,19 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import services as wiring
-from receiver.errors import StoreUnavailable
-from receiver.links import CALLBACKS
-from receiver.poller import Poller
-from receiver.recovery import recover
+from receiver.config.settings import Settings
+from receiver.core.errors import StoreUnavailable
+from receiver.core.links import CALLBACKS
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.throttle import Throttle
+from receiver.tasks.poller import Poller
+from receiver.tasks.recovery import recover
+from receiver.web.api.endpoints import OPERATIONS, Endpoint
+from receiver.web.api.openapi import openapi
 from receiver.web.body_budget import BODIES_BYTES, BodyBudget
 from receiver.web.headers import Headed
-from receiver.web.openapi import openapi
-from receiver.web.operations import OPERATIONS, Endpoint
-from receiver.web.pages import ROUTES as PAGES
+from receiver.web.pages.login_throttle import Throttle
+from receiver.web.pages.routes import ROUTES as PAGES
 from receiver.web.problems import HANDLERS
 
 log = structlog.get_logger()

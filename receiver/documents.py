@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from receiver.amounts import to_credits
+from receiver.core.amounts import to_credits
+from receiver.core.redaction import Redactor
+from receiver.core.states import SETTLED
 from receiver.providers.base import Provider
-from receiver.redaction import Redactor
-from receiver.states import SETTLED
 from receiver.store.reading import BODY_BYTES, Beginning
-from receiver.tables import Attempt, Check, Delivery, History, Output, Task
+from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task
 
 SHOWN_BYTES = 65_536
 """Bytes of a body that are shown; more is cut, and said so."""

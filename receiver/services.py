@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import structlog
 
-from receiver.errors import Fault, Invalid, StoreUnavailable
-from receiver.keys import known
-from receiver.links import Links
-from receiver.moves import Context
-from receiver.outbound import Outbound
+from receiver.config.keys import known
+from receiver.config.settings import Settings
+from receiver.core.errors import Fault, Invalid, StoreUnavailable
+from receiver.core.links import Links
+from receiver.core.redaction import Redactor
+from receiver.lifecycle.schedule import Schedule
+from receiver.lifecycle.transition import Context
+from receiver.outbound.client import Outbound
 from receiver.providers import connect
 from receiver.providers.base import Provider
-from receiver.redaction import Redactor
-from receiver.schedule import Schedule
-from receiver.settings import Settings
 from receiver.store import Store, Unit
 
 log = structlog.get_logger()
@@ -138,8 +138,8 @@ class Services:
         provider = self.providers.get(account)
         return Context(
             now=self.clock(),
-            schedule=Schedule.of(self.settings, provider.poll_after if provider else None),
-            outputs_live=provider.outputs_live if provider else None,
+            schedule=Schedule.of(self.settings, provider.first_check_after if provider else None),
+            output_ttl_seconds=provider.output_ttl_seconds if provider else None,
             chance=self.chance(),
             redact=self.redactor.text,
         )

@@ -15,15 +15,15 @@ import httpx
 import pytest
 from typer.main import get_command
 
-from receiver.cli.frame import cli
-from receiver.messages import Callback, Event, Order, Outcome, Output
+from receiver.cli.runtime import cli
+from receiver.config.settings import VARIABLES
+from receiver.core.messages import Callback, Event, Order, Outcome, Output
+from receiver.core.states import MOVES, State
 from receiver.providers import CONFIG_TYPES
 from receiver.providers.base import Provider
 from receiver.sandbox.knobs import CHOICES, Knobs
-from receiver.settings import VARIABLES
-from receiver.states import MOVES, State
-from receiver.web.openapi import SCHEMAS
-from receiver.web.operations import OPERATIONS
+from receiver.web.api.endpoints import OPERATIONS
+from receiver.web.api.openapi import SCHEMAS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -140,12 +140,6 @@ def test_every_environment_variable_of_ours_that_a_page_names_exists() -> None:
         assert named <= set(VARIABLES.values()), path
 
 
-after_the_move = pytest.mark.skipif(
-    not (ROOT / "receiver" / "core").is_dir(), reason="the modules have not moved into packages yet"
-)
-
-
-@after_the_move
 def test_the_architecture_names_every_entry_of_the_package_and_no_other() -> None:
     there = {
         path.name + ("/" if path.is_dir() else "")
@@ -155,7 +149,6 @@ def test_the_architecture_names_every_entry_of_the_package_and_no_other() -> Non
     assert set(column(page("architecture.md"), "in `receiver/`")) == there
 
 
-@after_the_move
 def test_every_module_that_a_page_names_is_there() -> None:
     for path in pages():
         named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", path.read_text())
@@ -167,7 +160,6 @@ def exists(name: str) -> bool:
     return name.endswith("providers/acme.py") or any((place / name).is_file() for place in places)
 
 
-@after_the_move
 def test_the_example_of_an_adapter_is_one() -> None:
     blocks = re.findall(r"```python\n(.*?)```", page("adding-a-provider.md"), re.DOTALL)
     example: dict[str, Any] = {"__name__": "example"}

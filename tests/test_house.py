@@ -1,58 +1,161 @@
-"""Rules of the house that no linter knows: who reads the clock, how long things may grow."""
+"""Rules of the house that no linter knows, for every module that there is or will be: who may import, print and read
+the clock, and how long things may grow. Each rule is shown a module that breaks it."""
 
 import ast
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from receiver.migrations import REVISIONS
+from receiver.providers import FAMILIES
+from receiver.store.migrations import REVISIONS
 
-PACKAGE = Path(__file__).parent.parent / "receiver"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "receiver"
+MODULES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 LONGEST_MODULE = 400
 """Lines beyond which a module surely holds two thoughts; below it, it is cut where the thought ends."""
 LONGEST_FUNCTION = 50
+MOST_ENTRIES = 20
+SQL = ("sqlalchemy", "sqlmodel", "alembic", "sqlite3", "pysqlite3", "psycopg")
+CLIENTS = frozenset({"httpx.AsyncClient", "httpx.Client", "httpx.get", "httpx.post", "httpx.request", "httpx.stream"})
+TRANSPORTS = ("httpcore", "requests", "aiohttp", "urllib3", "urllib.request", "http.client")
+PRINTS = frozenset({"print", "typer.echo", "sys.stdout.write", "sys.stderr.write", "rich.print"})
 CLOCKS = frozenset({"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"})
 
-
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Find every function of a module."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+Rule = Callable[[str, ast.Module], Iterator[str]]
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_and_functions_stay_small_and_are_explained(module: Path) -> None:
-    text = module.read_text()
-    tree = ast.parse(text)
-    assert len(text.splitlines()) <= LONGEST_MODULE
-    assert ast.get_docstring(tree), "a module says what is here"
-    for function in functions(tree):
-        lines = (function.end_lineno or 0) - function.lineno + 1 - len((ast.get_docstring(function) or "").splitlines())
-        assert lines <= LONGEST_FUNCTION, function.name
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Name every module that a module imports, and what it takes from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_only_services_reads_the_clock() -> None:
-    readers = {
-        str(module.relative_to(PACKAGE))
-        for module in MODULES
-        for node in ast.walk(ast.parse(module.read_text()))
-        if isinstance(node, ast.Call | ast.Attribute) and ast.unparse(node).removesuffix("()") in CLOCKS
-    }
-    # The sandbox is another service, with a clock of its own.
-    assert {name for name in readers if not name.startswith("sandbox/")} == {"services.py"}
+def is_within(name: str, packages: tuple[str, ...]) -> bool:
+    """Return whether a dotted name is one of these packages or inside of one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
-def test_only_the_command_line_prints() -> None:
-    printers = {
-        str(module.relative_to(PACKAGE))
-        for module in MODULES
-        for node in ast.walk(ast.parse(module.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "sys.stdout.write")
-    }
-    assert {Path(name).parts[0] for name in printers} == {"cli"}
+def called(tree: ast.AST) -> Iterator[str]:
+    """Write out every function that a module calls or names."""
+    return (ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute))
+
+
+def sql_only_in_the_store(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find SQL outside of `store`."""
+    if not module.startswith("store/"):
+        yield from (name for name in imported(tree) if is_within(name, SQL))
+
+
+def http_only_in_outbound(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find clients outside of `outbound`; requests and answers of `httpx` are values that anybody may hold.
+
+    The sandbox and `doctor`'s look at our own public URL are clients of their own.
+    """
+    if module.startswith(("outbound/", "sandbox/")):
+        return
+    yield from (name for name in imported(tree) if is_within(name, TRANSPORTS) or name in CLIENTS)
+    if module != "doctor/reaching.py":
+        yield from CLIENTS & set(called(tree))
+
+
+def only_the_command_line_prints(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find prints outside of `cli`."""
+    if not module.startswith("cli/"):
+        yield from PRINTS & set(called(tree))
+
+
+def only_services_reads_the_clock(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find readings of the clock outside of `services`. The sandbox is another service, with a clock of its own."""
+    if module != "services.py" and not module.startswith("sandbox/"):
+        yield from CLOCKS & set(called(tree))
+
+
+def only_the_registry_names_a_family(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find imports of a provider's own file outside of `providers`."""
+    families = tuple({family.__module__ for family in FAMILIES.values()})
+    if not module.startswith("providers/"):
+        yield from (name for name in imported(tree) if is_within(name, families))
+
+
+def the_sandbox_shares_no_code_with_what_it_tests(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find imports of the service in the sandbox."""
+    if module.startswith("sandbox/"):
+        ours = (name for name in imported(tree) if is_within(name, ("receiver",)))
+        yield from (name for name in ours if not is_within(name, ("receiver.sandbox",)))
+
+
+def lifecycle_never_waits(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find what awaits in `lifecycle`: it runs inside transactions."""
+    if module.startswith("lifecycle/"):
+        waits = ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith
+        yield from (type(node).__name__ for node in ast.walk(tree) if isinstance(node, waits))
+
+
+BROKEN: dict[Rule, tuple[str, str]] = {
+    sql_only_in_the_store: ("tasks/new.py", "from sqlalchemy import select"),
+    http_only_in_outbound: ("web/new.py", "import httpx\nclient = httpx.AsyncClient()"),
+    only_the_command_line_prints: ("tasks/new.py", "print('done')"),
+    only_services_reads_the_clock: ("web/new.py", "import time\nnow = time.time()"),
+    only_the_registry_names_a_family: ("web/new.py", "from receiver.providers.revid import Revid"),
+    the_sandbox_shares_no_code_with_what_it_tests: ("sandbox/new.py", "from receiver.core import wire"),
+    lifecycle_never_waits: ("lifecycle/new.py", "async def apply(): ..."),
+}
+rules = pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
+
+
+@rules
+def test_every_module_keeps_the_rule(rule: Rule) -> None:
+    found = {module: names for module, tree in MODULES.items() if (names := sorted(rule(module, tree)))}
+    assert found == {}
+
+
+@rules
+def test_the_rule_sees_a_new_module_that_breaks_it(rule: Rule) -> None:
+    module, text = BROKEN[rule]
+    assert list(rule(module, ast.parse(text)))
+
+
+def test_an_import_upwards_and_a_room_without_a_place_break_the_contract(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "receiver", ignore=shutil.ignore_patterns("__pycache__", "static", "*.mp4"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+
+    def lint() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603
+
+    assert lint().returncode == 0
+    (tmp_path / "receiver" / "core" / "new.py").write_text("import receiver.web.problems\n")
+    upwards = lint()
+    assert upwards.returncode == 1
+    assert "receiver.core.new" in upwards.stdout
+    (tmp_path / "receiver" / "core" / "new.py").write_text("")
+    (tmp_path / "receiver" / "attic.py").write_text("")
+    assert lint().returncode == 1
+
+
+def test_modules_and_functions_stay_small_and_are_explained() -> None:
+    for module, tree in MODULES.items():
+        assert len((PACKAGE / module).read_text().splitlines()) <= LONGEST_MODULE, module
+        assert ast.get_docstring(tree), f"{module}: a module says what is here"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                doc = (ast.get_docstring(node) or "").splitlines()
+                lines = (node.end_lineno or 0) - node.lineno + 1 - len(doc)
+                assert lines <= LONGEST_FUNCTION, f"{module}: {node.name}"
+
+
+def test_the_package_is_a_table_of_contents() -> None:
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= MOST_ENTRIES
 
 
 def test_the_list_of_revisions_is_the_folder_of_steps() -> None:
-    steps = sorted(path.name.split("_")[0] for path in (PACKAGE / "migrations" / "versions").glob("[0-9]*.py"))
+    steps = sorted(path.name.split("_")[0] for path in (PACKAGE / "store/migrations/versions").glob("[0-9]*.py"))
     assert tuple(steps) == REVISIONS

@@ -14,7 +14,7 @@ MEASURING = "measuring.py"
 READS_A_CLOCK = {
     MEASURING: "what all others use",
     "torture/hostile/probe.py": "a process of its own that only tells",
-    "test_constant_time.py": "compares two means, at the full size",
+    "core/test_constant_time.py": "compares two means, at the full size",
 }
 GUARDS = frozenset({"timeout", "wait_for", "communicate"})
 HTTP = frozenset({"httpx.Client", "httpx.AsyncClient", "httpx.get", "httpx.post"})
@@ -64,7 +64,9 @@ def test_nobody_waits_for_seconds_that_only_a_quick_machine_keeps() -> None:
 def test_only_the_bench_looks_into_a_duration() -> None:
     """Whoever wants to say that something is short says so to `Torture.within`, which does at the full size only."""
     looking = {named(module) for module in MODULES if ".figure()" in module.read_text()} - {named(Path(__file__))}
-    assert looking == {MEASURING, "torture/harness.py", "store/test_door_troubles.py"}, "the last one's script tells it"
+    assert looking == {MEASURING, "torture/harness.py", "store/test_writer_troubles.py"}, (
+        "the last one's script tells it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_the_sqlite_in_use_is_free_of_the_fault_that_corrupts_databases() -> Non
 IMPORT_ALL = """
 import importlib, pkgutil, receiver
 for module in pkgutil.walk_packages(receiver.__path__, "receiver."):
-    if not module.name.startswith(("receiver.__main__", "receiver.migrations.")):
+    if not module.name.startswith(("receiver.__main__", "receiver.store.migrations.")):
         importlib.import_module(module.name)
 """
 

@@ -7,13 +7,13 @@ import logging
 import sys
 from typing import NoReturn
 
-from receiver import logs
-from receiver.cli import backup, care, deliveries, operating, replay, tasks
-from receiver.cli.frame import cli, say
+from receiver.cli import backup, deliveries, doctor, replay, service, tasks
+from receiver.cli.runtime import cli, say
 from receiver.cli.terminal import one_line
-from receiver.errors import ConfigError, Invalid, ReceiverError
+from receiver.core.errors import ConfigError, Invalid, ReceiverError
+from receiver.serving import logs
 
-__all__ = ["backup", "care", "deliveries", "main", "operating", "replay", "tasks"]
+__all__ = ["backup", "deliveries", "doctor", "main", "replay", "service", "tasks"]
 
 
 def main() -> NoReturn:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from receiver.cli.frame import cli, err, give, load_settings, say
+from receiver.cli.runtime import cli, err, give, load_settings, say
 from receiver.cli.tasks import AsJson
 from receiver.cli.terminal import Bars, one_line
-from receiver.errors import ConfigError
-from receiver.keys import secret_files
+from receiver.config.keys import secret_files
+from receiver.core.errors import ConfigError
 from receiver.store.backup import back_up
 
 

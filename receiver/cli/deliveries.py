@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from receiver.cli import terminal
-from receiver.cli.frame import cli, give, run
+from receiver.cli.runtime import cli, give, run
 from receiver.cli.tasks import AsJson
 from receiver.documents import homeless_document
 from receiver.store import reading

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from receiver import wire
-from receiver.catalog import Model, Parameter
-from receiver.errors import Fault, Invalid, Unreadable
+from receiver.core import wire
+from receiver.core.catalog import Model, Parameter
+from receiver.core.errors import Fault, Invalid, Unreadable
 
 
 def parse_pairs(place: str, pairs: Iterable[str]) -> dict[str, str]:
@@ -38,14 +38,14 @@ def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], w
 
 def _value(name: str, parameter: Parameter | None, text: str) -> Any:
     """Take a text for a text parameter; for others, and unknown ones, what it is as JSON, else the text."""
-    if parameter is not None and parameter.kind == "text":
+    if parameter is not None and parameter.kind == "string":
         return text
     try:
         return wire.read_json(text)
     except Unreadable as error:
         if _is_lenient_json(text):
             raise Invalid([Fault(("set", name), f"{error}; as a text it is written {json.dumps(text)}")]) from error
-        return [text] if parameter is not None and parameter.kind == "texts" else text
+        return [text] if parameter is not None and parameter.kind == "strings" else text
 
 
 def _is_lenient_json(text: str) -> bool:

@@ -11,14 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli import terminal
-from receiver.cli.frame import cli, give, run, say
+from receiver.cli.runtime import cli, give, run, say
 from receiver.cli.tasks import AsJson
+from receiver.core.messages import Outcome
 from receiver.documents import Document, moment
-from receiver.messages import Outcome
-from receiver.replay import replay
-from receiver.rereading import Change, Standing, carry_out, preview
 from receiver.services import Services
-from receiver.web.api import show
+from receiver.tasks.replay import replay
+from receiver.tasks.rereading import Change, Standing, carry_out, preview
+from receiver.web.api.tasks import show
 
 NO_USE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
 MAX_ID = 2**63 - 1

@@ -7,18 +7,18 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from receiver import adoption, submission
-from receiver.checks import check_now
 from receiver.cli import orders, terminal
-from receiver.cli.frame import cli, err, give, out, run, say
+from receiver.cli.runtime import cli, err, give, out, run, say
+from receiver.core.errors import Fault, Invalid
+from receiver.core.states import SETTLED, State
 from receiver.documents import Document, history_document
-from receiver.errors import Fault, Invalid
 from receiver.services import Services
-from receiver.states import SETTLED, State
 from receiver.store import reading
-from receiver.tables import Task
-from receiver.web.api import read_stats, show, show_all
-from receiver.web.queries import MAX_KEY
+from receiver.store.tables import Task
+from receiver.tasks import adoption, submission
+from receiver.tasks.checks import check_now
+from receiver.web.api.requests import MAX_KEY
+from receiver.web.api.tasks import read_stats, show, show_all
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]

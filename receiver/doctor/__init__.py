@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable
 
 from receiver import services as wiring
+from receiver.config.keys import with_secrets
+from receiver.config.settings import ProviderConfig, Settings
+from receiver.core.errors import ConfigError
 from receiver.doctor import accounts, database, places, reaching
 from receiver.doctor.findings import Finding, Report, Verdict, ok, skipped, warning, wrong
-from receiver.errors import ConfigError
-from receiver.keys import with_secrets
 from receiver.services import Services
-from receiver.settings import ProviderConfig, Settings
 
 __all__ = ["Finding", "Report", "Verdict", "examine"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from receiver import wire
+from receiver.core import wire
+from receiver.core.errors import NotSent, ProviderError, Unreadable
+from receiver.core.messages import Remote
 from receiver.doctor.findings import Finding, amount, ok, skipped, warning, wrong
-from receiver.errors import NotSent, ProviderError, Unreadable
-from receiver.messages import Remote
 from receiver.providers.answers import NO_CODE, glimpse, problem_in
 from receiver.providers.base import Balance, Flow, Provider
 from receiver.services import Services

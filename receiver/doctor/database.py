@@ -5,12 +5,12 @@ It writes one row, a sign of life of its own.
 
 from dataclasses import dataclass
 
+from receiver.config.settings import Settings
+from receiver.core.errors import ConfigError, StoreUnavailable
+from receiver.core.states import State
 from receiver.doctor.findings import Finding, amount, ok, skipped, warning, wrong
-from receiver.errors import ConfigError, StoreUnavailable
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
-from receiver.store import condition, heartbeats, schema
+from receiver.store import health, heartbeats, schema
 from receiver.store.counts import by_state
 from receiver.store.engine import database_file, require_database, sqlite_module, wal_is_safe
 
@@ -73,9 +73,9 @@ async def _writable(services: Services) -> list[Finding]:
 
 
 async def _journal(services: Services) -> list[Finding]:
-    mode = await services.store.read(condition.journal_mode)
+    mode = await services.store.read(health.journal_mode)
     if mode is None:
-        return [durability(*await services.store.read(condition.durability))]
+        return [durability(*await services.store.read(health.durability))]
     return [journal(mode, sqlite_module().sqlite_version_info)]
 
 
@@ -104,7 +104,7 @@ async def _damage(services: Services) -> list[Finding]:
     if database_file(services.settings.database) is None:
         return []
     try:
-        faults = await services.store.read(lambda session: condition.faults(session, LOOK_SECONDS))
+        faults = await services.store.read(lambda session: health.faults(session, LOOK_SECONDS))
     except StoreUnavailable as error:
         faults = [str(error)]
     if faults is None:
@@ -133,7 +133,7 @@ async def _poller(services: Services) -> list[Finding]:
 async def _late(services: Services) -> tuple[int, int] | None:
     """Return how many tasks are overdue, and since when the oldest; None where none is."""
     before = services.clock() - round(OVERDUE * 1000)
-    number, oldest = await services.store.read(lambda session: condition.overdue(session, before))
+    number, oldest = await services.store.read(lambda session: health.overdue(session, before))
     return (number, oldest) if number and oldest is not None else None
 
 
@@ -154,10 +154,8 @@ async def _accounts(services: Services) -> list[Finding]:
     """Tell of accounts at which due tasks wait for long, or orders were not sent for long, or a place was lost."""
     now = services.clock()
     late = now - round((LATE if services.settings.poller else OVERDUE) * 1000)
-    due = await services.store.read(lambda session: condition.due_by_account(session, late))
-    unsent = await services.store.read(
-        lambda session: condition.unsent_by_account(session, now - round(OVERDUE * 1000))
-    )
+    due = await services.store.read(lambda session: health.due_by_account(session, late))
+    unsent = await services.store.read(lambda session: health.unsent_by_account(session, now - round(OVERDUE * 1000)))
     lost = await services.store.read(lambda session: heartbeats.lost_places(session, now - round(REMEMBERED * 1000)))
 
     def waiting(words: str, number: int, since: int) -> str:
@@ -182,7 +180,7 @@ async def _accounts(services: Services) -> list[Finding]:
 async def _callbacks(services: Services) -> list[Finding]:
     """Tell of accounts whose tasks name a callback URL, and that never call back."""
     before = services.clock() - round(services.settings.callback_grace * 1000)
-    silent = await services.store.read(lambda session: condition.never_called_back(session, before))
+    silent = await services.store.read(lambda session: health.never_called_back(session, before))
     remedy = "see that nothing before the service turns away POST /callbacks/ by the sender's name, address or country"
     return [
         warning(f"callbacks of {account}", f"none came to the latest {number} tasks that named a URL", remedy)

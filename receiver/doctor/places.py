@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from receiver.config.keys import FILES
+from receiver.config.settings import Settings
 from receiver.doctor.findings import Finding, ok, warning, wrong
-from receiver.keys import FILES
-from receiver.settings import Settings
 from receiver.store.engine import database_file
 
 MOUNTS = Path("/proc/mounts")

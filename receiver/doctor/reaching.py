@@ -12,15 +12,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from receiver import roundtrip, wire
-from receiver.addresses import check_public_url, is_private
+from receiver import round_trip
+from receiver.config.addresses import check_public_url, is_private
+from receiver.config.settings import Settings
+from receiver.core import wire
+from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed, Unreadable
+from receiver.core.links import CALLBACKS, NOWHERE
 from receiver.doctor.findings import Finding, Verdict, amount, ok, skipped, warning, wrong
-from receiver.errors import NotSent, StoreUnavailable, Unconfirmed, Unreadable
-from receiver.links import CALLBACKS, NOWHERE
 from receiver.providers.answers import glimpse
-from receiver.roundtrip import Answer, Trip
+from receiver.round_trip import Answer, Trip
 from receiver.services import Services
-from receiver.settings import Settings
 from receiver.store import heartbeats
 
 PUBLIC, SERVICE = "public URL", "service"
@@ -62,7 +63,7 @@ def _without(settings: Settings) -> list[Finding]:
 
 async def _turned_away(services: Services, base: str) -> Finding | None:
     """Ask again under the names of programs, which some proxies turn away; None where each gets through."""
-    trips = await asyncio.gather(*(roundtrip.ask(services, base, sender) for sender in SENDERS))
+    trips = await asyncio.gather(*(round_trip.ask(services, base, sender) for sender in SENDERS))
     refused = [sender for sender, trip in zip(SENDERS, trips, strict=True) if not _got_through(services, trip)]
     if not refused:
         return None
@@ -71,18 +72,18 @@ async def _turned_away(services: Services, base: str) -> Finding | None:
 
 
 def _got_through(services: Services, trip: Trip) -> bool:
-    answer = trip.response is not None and roundtrip.answered_in(services.links, trip.response, trip.question)
+    answer = trip.response is not None and round_trip.answered_in(services.links, trip.response, trip.question)
     return bool(answer)
 
 
 async def _judged(services: Services, base: str, subject: str, *, usable: bool) -> Finding:
-    trip = await roundtrip.ask(services, base)
+    trip = await round_trip.ask(services, base)
     if trip.response is None:
         return _unreached(trip, base, subject)
-    answer = roundtrip.answered_in(services.links, trip.response, trip.question)
+    answer = round_trip.answered_in(services.links, trip.response, trip.question)
     if answer is None:
         return _foreign(services, trip.response, base, subject)
-    if roundtrip.was_changed(answer, trip.question):
+    if round_trip.was_changed(answer, trip.question):
         words = f"the service at {base} gets another body than was sent: a proxy changes it"
         return wrong(subject, words, f"let the proxy pass POST {CALLBACKS}/ on untouched (no filter, no rewriting)")
     if usable and not await _wrote_here(services, trip):
@@ -173,7 +174,7 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
     if detail is None:
         return None
     apart = _clock_apart(response)
-    if response.status_code == 404 and detail == NOWHERE and apart > roundtrip.FRESH_SECONDS:
+    if response.status_code == 404 and detail == NOWHERE and apart > round_trip.FRESH_SECONDS:
         words = f"the clock of the service at {base} is {amount(apart)} off ours, so that it believes no question"
         return words, "keep both machines' clocks right by NTP (timedatectl set-ntp true)"
     if response.status_code == 404 and detail == NOWHERE:

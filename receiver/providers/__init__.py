@@ -5,13 +5,13 @@ A new family is one file here, one entry below and one folder of recorded messag
 
 from collections.abc import Mapping
 
+from receiver.config.settings import ProviderConfig
 from receiver.providers.apixo import Apixo
 from receiver.providers.base import Provider
 from receiver.providers.gateway import Gateway
 from receiver.providers.kie import Kie
 from receiver.providers.revid import Revid
 from receiver.providers.rivya import Rivya
-from receiver.settings import ProviderConfig
 
 FAMILIES: Mapping[str, type[Provider]] = {
     "rivya": Rivya,

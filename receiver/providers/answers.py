@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
-from receiver import wire
-from receiver.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
-from receiver.messages import Event, Problem
+from receiver.core import wire
+from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
+from receiver.core.messages import Event, Problem
 from receiver.providers.refusals import comes_from_upstream, too_often, turned_away
 from receiver.providers.remote_ids import find_task_id
 

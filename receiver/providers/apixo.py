@@ -6,15 +6,15 @@ A failed task is called back under `code: 200, message: "success"`, and fields a
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from receiver import wire
-from receiver.catalog import Model, Parameter
-from receiver.errors import Fault
-from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.config.settings import BaseURL, ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model, Parameter
+from receiver.core.errors import Fault
+from receiver.core.messages import Callback, Event, Evidence, Order, Remote
+from receiver.core.states import State
 from receiver.providers.answers import accepted, read_answer, refuse_envelope
 from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request, segment
 from receiver.providers.jobs import read_record, record_id
-from receiver.settings import BaseURL, ProviderConfig
-from receiver.states import State
 
 STATES: Mapping[str, State] = {
     "pending": State.SUBMITTED,
@@ -37,15 +37,15 @@ def _image_needed(given: Mapping[str, Any]) -> Fault | None:
 
 
 _PARAMETERS: dict[str, Parameter] = {
-    "prompt": Parameter("text", "What to show.", required=True, longest=10_000),
+    "prompt": Parameter("string", "What to show.", required=True, max_length=10_000),
     "mode": Parameter(
-        "text", "From text or from an image; told by image_urls if left out.", ("text-to-video", IMAGE_TO_VIDEO)
+        "string", "From text or from an image; told by image_urls if left out.", ("text-to-video", IMAGE_TO_VIDEO)
     ),
     "duration": Parameter("integer", "Length in seconds.", options=(4, 8, 12)),
-    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
-    "image_urls": Parameter("texts", "JPG, PNG or WebP of at most 10 MB each."),
-    "remove_watermark": Parameter("flag", "Remove the watermark.", default=True),
-    "provider": Parameter("text", "Routing; only official is supported.", options=("official",), default="official"),
+    "aspect_ratio": Parameter("string", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
+    "image_urls": Parameter("strings", "JPG, PNG or WebP of at most 10 MB each."),
+    "remove_watermark": Parameter("boolean", "Remove the watermark.", default=True),
+    "provider": Parameter("string", "Routing; only official is supported.", options=("official",), default="official"),
 }
 
 MODELS: Mapping[str, Model] = {"sora-2": Model(_PARAMETERS, "Sora 2", rules=(_image_needed,))}
@@ -64,11 +64,11 @@ class Apixo:
     config_type: ClassVar[type[ProviderConfig]] = ApixoConfig
     models: ClassVar[Mapping[str, Model]] = MODELS
     takes_callbacks: ClassVar[bool] = True
-    takes_keys: ClassVar[bool] = False
-    confirms: ClassVar[bool] = False
-    creates: ClassVar[Rate | None] = Rate(10_000, 60)  # of sora-2; what other models may do is less
-    poll_after: ClassVar[float | None] = 180
-    outputs_live: ClassVar[float | None] = 24 * 3600  # the model's page says 15 days, the response page 24 hours
+    supports_idempotency_keys: ClassVar[bool] = False
+    needs_confirmation: ClassVar[bool] = False
+    create_rate: ClassVar[Rate | None] = Rate(10_000, 60)  # of sora-2; what other models may do is less
+    first_check_after: ClassVar[float | None] = 180
+    output_ttl_seconds: ClassVar[float | None] = 24 * 3600  # the model's page says 15 days, the response page 24 hours
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name

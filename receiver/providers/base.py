@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
-from receiver import wire
-from receiver.catalog import Model
-from receiver.messages import Callback, Event, Evidence, Order, Remote
-from receiver.settings import ProviderConfig
+from receiver.config.settings import ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model
+from receiver.core.messages import Callback, Event, Evidence, Order, Remote
 
 T = TypeVar("T")
 Flow = Generator[httpx.Request, httpx.Response, T]
@@ -45,15 +45,15 @@ class Provider(Protocol):
     models: ClassVar[Mapping[str, Model]]
     takes_callbacks: ClassVar[bool]
     """Whether a task can name its own callback URL."""
-    takes_keys: ClassVar[bool]
+    supports_idempotency_keys: ClassVar[bool]
     """Whether a repeated submission under the same idempotency key buys once."""
-    confirms: ClassVar[bool]
+    needs_confirmation: ClassVar[bool]
     """Whether, under `auto`, every final callback is confirmed by one status request before it counts."""
-    creates: ClassVar[Rate | None]
+    create_rate: ClassVar[Rate | None]
     """The provider's own limit on creates, of the whole account; None where no document gives one."""
-    poll_after: ClassVar[float | None]
+    first_check_after: ClassVar[float | None]
     """The documents' advice: seconds from submission to the first status request."""
-    outputs_live: ClassVar[float | None]
+    output_ttl_seconds: ClassVar[float | None]
     """Seconds for which result URLs are documented to work: the shortest statement; None where there is none."""
 
     def __init__(self, name: str, config: ProviderConfig) -> None: ...

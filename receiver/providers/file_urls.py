@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiver import wire
-from receiver.messages import Output
+from receiver.core import wire
+from receiver.core.messages import Output
 from receiver.providers.base import endpoint
 
 MAX_OUTPUTS = 100

@@ -6,16 +6,16 @@ The body of a `notify_hook` is documented nowhere, so every shape that these gat
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from receiver import wire
-from receiver.catalog import Model, Parameter
-from receiver.errors import Fault
-from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.config.settings import ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model, Parameter
+from receiver.core.errors import Fault
+from receiver.core.messages import Callback, Event, Evidence, Order, Remote
+from receiver.core.states import State
 from receiver.providers.answers import accepted, read_amount, read_answer, refuse_envelope, speaks_of_error
 from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request, segment
 from receiver.providers.results import Found, find
 from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
-from receiver.settings import ProviderConfig
-from receiver.states import State
 
 STATES: Mapping[str, State] = {
     "not_start": State.SUBMITTED,
@@ -53,14 +53,14 @@ def _pro_only(given: Mapping[str, Any]) -> Fault | None:
 
 
 _PARAMETERS: dict[str, Parameter] = {
-    "prompt": Parameter("text", "What to show.", required=True),
+    "prompt": Parameter("string", "What to show.", required=True),
     # The page requires images, being that of image-to-video; without them the same endpoint makes video from text.
-    "images": Parameter("texts", "URLs or data URIs of the images to start from."),
-    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("16:9", "9:16")),
-    "hd": Parameter("flag", "High definition: slower, and for sora-2-pro only.", default=False),
-    "duration": Parameter("text", "Length in seconds.", options=("10", "15", "25", "4", "8", "12")),
-    "watermark": Parameter("flag", "Put a watermark on it."),
-    "private": Parameter("flag", "Keep it out of public galleries."),
+    "images": Parameter("strings", "URLs or data URIs of the images to start from."),
+    "aspect_ratio": Parameter("string", "Shape of the frame.", options=("16:9", "9:16")),
+    "hd": Parameter("boolean", "High definition: slower, and for sora-2-pro only.", default=False),
+    "duration": Parameter("string", "Length in seconds.", options=("10", "15", "25", "4", "8", "12")),
+    "watermark": Parameter("boolean", "Put a watermark on it."),
+    "private": Parameter("boolean", "Keep it out of public galleries."),
 }
 
 MODELS: Mapping[str, Model] = {
@@ -82,11 +82,11 @@ class Gateway:
     config_type: ClassVar[type[ProviderConfig]] = GatewayConfig
     models: ClassVar[Mapping[str, Model]] = MODELS
     takes_callbacks: ClassVar[bool] = True
-    takes_keys: ClassVar[bool] = False
-    confirms: ClassVar[bool] = False
-    creates: ClassVar[Rate | None] = None
-    poll_after: ClassVar[float | None] = None
-    outputs_live: ClassVar[float | None] = None
+    supports_idempotency_keys: ClassVar[bool] = False
+    needs_confirmation: ClassVar[bool] = False
+    create_rate: ClassVar[Rate | None] = None
+    first_check_after: ClassVar[float | None] = None
+    output_ttl_seconds: ClassVar[float | None] = None
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from receiver import wire
-from receiver.errors import Unreadable
-from receiver.messages import Event
+from receiver.core import wire
+from receiver.core.errors import Unreadable
+from receiver.core.messages import Event
+from receiver.core.states import State
 from receiver.providers.results import MAX_RESULT, Found, find
 from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
-from receiver.states import State
 
 TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters, so it was not taken."
 

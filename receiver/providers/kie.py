@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr
 
-from receiver import wire
-from receiver.catalog import Model
-from receiver.errors import Forged, Unreadable
-from receiver.messages import Callback, Event, Evidence, Order, Problem, Remote
+from receiver.config.settings import BaseURL, ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model
+from receiver.core.errors import Forged, Unreadable
+from receiver.core.messages import Callback, Event, Evidence, Order, Problem, Remote
+from receiver.core.signatures import require_recent, require_signature
+from receiver.core.states import State
 from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
     FileLimit,
@@ -29,9 +32,6 @@ from receiver.providers.jobs import read_result
 from receiver.providers.kie_models import MODELS, VEO
 from receiver.providers.results import Found, find
 from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
-from receiver.settings import BaseURL, ProviderConfig
-from receiver.signatures import require_recent, require_signature
-from receiver.states import State
 
 STATES: Mapping[str, State] = {
     "waiting": State.SUBMITTED,
@@ -82,11 +82,13 @@ class Kie:
     config_type: ClassVar[type[ProviderConfig]] = KieConfig
     models: ClassVar[Mapping[str, Model]] = MODELS
     takes_callbacks: ClassVar[bool] = True
-    takes_keys: ClassVar[bool] = False
-    confirms: ClassVar[bool] = True  # signed or not, nobody vouches for a callback's body
-    creates: ClassVar[Rate | None] = Rate(20, 10)
-    poll_after: ClassVar[float | None] = None
-    outputs_live: ClassVar[float | None] = 24 * 3600  # 14 days on some pages, 24 hours on that of the task's details
+    supports_idempotency_keys: ClassVar[bool] = False
+    needs_confirmation: ClassVar[bool] = True  # signed or not, nobody vouches for a callback's body
+    create_rate: ClassVar[Rate | None] = Rate(20, 10)
+    first_check_after: ClassVar[float | None] = None
+    output_ttl_seconds: ClassVar[float | None] = (
+        24 * 3600
+    )  # 14 days on some pages, 24 hours on that of the task's details
     file_limits: ClassVar[Mapping[str, FileLimit]] = FILE_LIMITS
 
     def __init__(self, name: str, config: ProviderConfig) -> None:

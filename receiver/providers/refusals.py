@@ -6,7 +6,7 @@ Pure; only `answers` calls it. A word that may as well come from an upstream tha
 
 import re
 
-from receiver.messages import Problem
+from receiver.core.messages import Problem
 
 _CODES = frozenset(
     {

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from receiver import wire
-from receiver.errors import Unreadable
+from receiver.core import wire
+from receiver.core.errors import Unreadable
 from receiver.providers.words import is_state
 
 _TASK = (

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from receiver import wire
-from receiver.errors import Unreadable
-from receiver.messages import Event, Output
+from receiver.core import wire
+from receiver.core.errors import Unreadable
+from receiver.core.messages import Event, Output
 from receiver.providers.file_urls import MAX_OUTPUTS, address, files_at, is_path, kind_of
 from receiver.providers.places import Place, place_of
 

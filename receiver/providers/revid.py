@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from receiver import wire
-from receiver.catalog import Model, Parameter, by, fixed
-from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.config.settings import BaseURL, ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model, Parameter, by, fixed
+from receiver.core.messages import Callback, Event, Evidence, Order, Remote
+from receiver.core.states import State
 from receiver.providers.answers import accepted, read_answer, refuse_envelope
 from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request
 from receiver.providers.jobs import read_record, record_id
-from receiver.settings import BaseURL, ProviderConfig
-from receiver.states import State
 
 STATES: Mapping[str, State] = {
     "waiting": State.SUBMITTED,
@@ -30,12 +30,12 @@ STATES: Mapping[str, State] = {
 }
 
 _PARAMETERS: dict[str, Parameter] = {
-    "prompt": Parameter("text", "The motion to show.", required=True, longest=10_000),
-    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("portrait", "landscape"), default="landscape"),
-    "n_frames": Parameter("text", "Length in seconds.", options=("10", "15"), default="10"),
-    "remove_watermark": Parameter("flag", "Remove the watermark.", default=True),
+    "prompt": Parameter("string", "The motion to show.", required=True, max_length=10_000),
+    "aspect_ratio": Parameter("string", "Shape of the frame.", options=("portrait", "landscape"), default="landscape"),
+    "n_frames": Parameter("string", "Length in seconds.", options=("10", "15"), default="10"),
+    "remove_watermark": Parameter("boolean", "Remove the watermark.", default=True),
 }
-_SIZE = {"size": Parameter("text", "Quality tier; it sets the price.", options=("standard", "high"))}
+_SIZE = {"size": Parameter("string", "Quality tier; it sets the price.", options=("standard", "high"))}
 
 _BASIC = Model(
     _PARAMETERS,
@@ -81,11 +81,11 @@ class Revid:
     config_type: ClassVar[type[ProviderConfig]] = RevidConfig
     models: ClassVar[Mapping[str, Model]] = MODELS
     takes_callbacks: ClassVar[bool] = True
-    takes_keys: ClassVar[bool] = False
-    confirms: ClassVar[bool] = False
-    creates: ClassVar[Rate | None] = None
-    poll_after: ClassVar[float | None] = None
-    outputs_live: ClassVar[float | None] = None
+    supports_idempotency_keys: ClassVar[bool] = False
+    needs_confirmation: ClassVar[bool] = False
+    create_rate: ClassVar[Rate | None] = None
+    first_check_after: ClassVar[float | None] = None
+    output_ttl_seconds: ClassVar[float | None] = None
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name

@@ -9,10 +9,13 @@ from typing import Annotated, Any, ClassVar
 import httpx
 from pydantic import AfterValidator, Field, SecretStr
 
-from receiver import wire
-from receiver.catalog import Model, Parameter, fixed
-from receiver.errors import KeyConflict, Refused, Unconfirmed, Unreadable
-from receiver.messages import Callback, Event, Evidence, Order, Remote
+from receiver.config.settings import BaseURL, ProviderConfig
+from receiver.core import wire
+from receiver.core.catalog import Model, Parameter, fixed
+from receiver.core.errors import KeyConflict, Refused, Unconfirmed, Unreadable
+from receiver.core.messages import Callback, Event, Evidence, Order, Remote
+from receiver.core.signatures import require_standard, standard_key
+from receiver.core.states import State
 from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
     FileLimit,
@@ -29,9 +32,6 @@ from receiver.providers.base import (
 )
 from receiver.providers.results import Found, find
 from receiver.providers.words import STATE_KEYS, state_of, task_in, why_failed
-from receiver.settings import BaseURL, ProviderConfig
-from receiver.signatures import require_standard, standard_key
-from receiver.states import State
 
 STATES: Mapping[str, State] = {
     "queued": State.SUBMITTED,
@@ -44,19 +44,21 @@ STATES: Mapping[str, State] = {
 }
 
 _PARAMETERS: dict[str, Parameter] = {
-    "prompt": Parameter("text", "What to show.", required=True, longest=10_000),
-    "n_frames": Parameter("text", "Length in seconds.", options=("10", "15"), default="10"),
-    "aspect_ratio": Parameter("text", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
+    "prompt": Parameter("string", "What to show.", required=True, max_length=10_000),
+    "n_frames": Parameter("string", "Length in seconds.", options=("10", "15"), default="10"),
+    "aspect_ratio": Parameter("string", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
     # Rivya's flag is a text, where Revid's is a boolean.
-    "remove_watermark": Parameter("text", "Remove the watermark.", options=("false", "true"), default="false"),
-    "upload_method": Parameter("text", "Where the result is uploaded.", options=("s3", "oss"), default="s3"),
-    "referenceMediaItems": Parameter("objects", "Reference files: url, kind, name, mimeType, durationToken.", most=1),
+    "remove_watermark": Parameter("string", "Remove the watermark.", options=("false", "true"), default="false"),
+    "upload_method": Parameter("string", "Where the result is uploaded.", options=("s3", "oss"), default="s3"),
+    "referenceMediaItems": Parameter(
+        "objects", "Reference files: url, kind, name, mimeType, durationToken.", max_items=1
+    ),
 }
 
 MODELS: Mapping[str, Model] = {
     "sora-2": Model(_PARAMETERS, "Sora 2", price=fixed(6), price_note="6 credits a video"),
     "sora-2-pro": Model(
-        _PARAMETERS | {"size": Parameter("text", "Quality tier.", options=("standard", "high"))},
+        _PARAMETERS | {"size": Parameter("string", "Quality tier.", options=("standard", "high"))},
         "Sora 2 Pro",
         price=fixed(75),
         price_note="75 credits a video",
@@ -94,11 +96,11 @@ class Rivya:
     config_type: ClassVar[type[ProviderConfig]] = RivyaConfig
     models: ClassVar[Mapping[str, Model]] = MODELS
     takes_callbacks: ClassVar[bool] = False
-    takes_keys: ClassVar[bool] = True
-    confirms: ClassVar[bool] = True  # the signature of its webhooks is not documented
-    creates: ClassVar[Rate | None] = None
-    poll_after: ClassVar[float | None] = None
-    outputs_live: ClassVar[float | None] = None
+    supports_idempotency_keys: ClassVar[bool] = True
+    needs_confirmation: ClassVar[bool] = True  # the signature of its webhooks is not documented
+    create_rate: ClassVar[Rate | None] = None
+    first_check_after: ClassVar[float | None] = None
+    output_ttl_seconds: ClassVar[float | None] = None
     file_limits: ClassVar[Mapping[str, FileLimit]] = FILE_LIMITS
 
     def __init__(self, name: str, config: ProviderConfig) -> None:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from receiver import wire
-from receiver.errors import Unreadable
-from receiver.messages import Problem
-from receiver.states import State
+from receiver.core import wire
+from receiver.core.errors import Unreadable
+from receiver.core.messages import Problem
+from receiver.core.states import State
 
 _WAITING = """
     pending queued queue queuing queueing in_queue enqueued waiting wait submitted submit submitting created create

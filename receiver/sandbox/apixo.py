@@ -21,8 +21,8 @@ from receiver.sandbox.orders import (
     required_object,
     required_text,
 )
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.truth import Phase, Truth
 
 STATES = {
     Phase.WAITING: "pending",

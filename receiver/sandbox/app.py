@@ -20,10 +20,10 @@ from receiver.sandbox.answers import json_answer
 from receiver.sandbox.apixo import APIXO
 from receiver.sandbox.balances import KIE_ACCOUNT, KIE_FAMILIES, Limit, balance_routes
 from receiver.sandbox.callbacks import Courier
-from receiver.sandbox.desk import Desk
 from receiver.sandbox.family import Family
 from receiver.sandbox.files import Shelf
 from receiver.sandbox.gateway import GATEWAY
+from receiver.sandbox.handlers import Desk
 from receiver.sandbox.kie import market
 from receiver.sandbox.ledger import Ledger
 from receiver.sandbox.purchase import shown

@@ -18,9 +18,9 @@ from receiver.sandbox.gateway import GATEWAY
 from receiver.sandbox.kie import refusal as kie_refusal
 from receiver.sandbox.kie_inputs import price as kie_price
 from receiver.sandbox.ledger import Ledger
+from receiver.sandbox.progress import Phase, truth_at
 from receiver.sandbox.rivya import RIVYA
 from receiver.sandbox.rivya import price as rivya_price
-from receiver.sandbox.truth import Phase, truth_at
 
 KIE_FAMILIES = ("kie", "kie-veo")
 # The gateways count in 500,000ths of a dollar.

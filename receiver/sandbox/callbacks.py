@@ -15,8 +15,8 @@ import httpx
 
 from receiver.sandbox.family import Family
 from receiver.sandbox.ledger import Ledger
-from receiver.sandbox.letters import POST_SECONDS, Letter, post, write
 from receiver.sandbox.plan import Delivery, plan
+from receiver.sandbox.posts import POST_SECONDS, Letter, post, write
 from receiver.sandbox.purchase import CallbackTry, Purchase
 
 

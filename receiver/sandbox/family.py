@@ -14,8 +14,8 @@ from typing import Any
 from starlette.requests import Request
 
 from receiver.sandbox.orders import Order
+from receiver.sandbox.progress import Truth
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.truth import Truth
 
 JSON = dict[str, Any]
 # Headers that sign a callback: made of its body, the same as bytes, the key, and the moment (epoch seconds).

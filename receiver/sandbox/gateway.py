@@ -22,8 +22,8 @@ from receiver.sandbox.orders import (
     optional_link,
     required_text,
 )
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.truth import Phase, Truth
 
 STATUSES = {
     Phase.WAITING: "NOT_START",

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from receiver.sandbox.family import JSON, Family, Hook, No, bearer, json_text, milliseconds
 from receiver.sandbox.kie_inputs import price, read_prompt
 from receiver.sandbox.orders import Order, OrderError, optional_link, required_object, required_text
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
 from receiver.sandbox.signing import kie_seal
-from receiver.sandbox.truth import Phase, Truth
 
 ROOT = "kie"
 VEO_MODELS = ("veo3", "veo3_fast", "veo3_lite")

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from receiver.sandbox.family import JSON, Family, Hook
 from receiver.sandbox.knobs import CallbackKnob, ResultKnob
+from receiver.sandbox.progress import Phase, Truth, end_of, start_of, truth_at
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.truth import Phase, Truth, end_of, start_of, truth_at
 
 FORGED_VIDEO = "https://forged.invalid/video.mp4"
 LYING_VIDEO = "https://lying.invalid/video.mp4"

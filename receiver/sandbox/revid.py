@@ -11,8 +11,8 @@ from starlette.requests import Request
 
 from receiver.sandbox.family import JSON, Family, Hook, No, json_text, milliseconds
 from receiver.sandbox.orders import BOOLEAN, STRING, Order, check, one_of, optional_link, required_object, required_text
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.truth import Phase, Truth
 
 STATES = {
     Phase.WAITING: "waiting",

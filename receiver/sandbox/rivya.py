@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from receiver.sandbox.family import JSON, Family, Hook, No, bearer
 from receiver.sandbox.orders import STRING, Order, OrderError, Rule, check, one_of, optional_object, required_text
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
 from receiver.sandbox.signing import standard_seal
-from receiver.sandbox.truth import Phase, Truth
 
 STATUSES = {
     Phase.WAITING: "queued",

@@ -22,9 +22,9 @@ from receiver.sandbox.orders import (
     optional_link,
     required_text,
 )
+from receiver.sandbox.progress import Phase, Truth
 from receiver.sandbox.purchase import Purchase
 from receiver.sandbox.signing import kie_seal
-from receiver.sandbox.truth import Phase, Truth
 
 BODY = {
     "imageUrls": STRINGS,

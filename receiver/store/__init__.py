@@ -14,10 +14,10 @@ from sqlmodel import Session
 
 from receiver.store import error_codes
 from receiver.store.changes import Changes, Watch, how_tasks_stand
-from receiver.store.door import Door
 from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
 from receiver.store.readers import Readers
 from receiver.store.transaction import Transaction, Unit
+from receiver.store.writer import Door
 
 __all__ = ["Session", "Store", "Transaction", "Unit"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from receiver.errors import ConfigError, StoreUnavailable
-from receiver.migrations import REVISIONS
+from receiver.core.errors import ConfigError, StoreUnavailable
 from receiver.store.engine import database_file, reader_engine, require_database, sqlite_module
+from receiver.store.migrations import REVISIONS
 
 STEP = 1000
 """Pages copied between two words about the progress: 4 MB."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
 
-from receiver.errors import ReceiverError
+from receiver.core.errors import ReceiverError
 from receiver.store import error_codes, postgresql
 from receiver.store.engine import moved, unavailable
 from receiver.store.transaction import Compiler, Transaction, Unit

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from receiver.errors import StoreUnavailable
+from receiver.core.errors import StoreUnavailable
+from receiver.core.wire import clean
 from receiver.store.engine import moved, unavailable
 from receiver.store.readers import CLOSE_SECONDS, Readers
-from receiver.wire import clean
 
 LOOK_EVERY = 0.05
 """Seconds between two looks."""

@@ -9,10 +9,10 @@ from sqlalchemy import case
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, func, select
 
-from receiver.amounts import to_credits
-from receiver.states import State
+from receiver.core.amounts import to_credits
+from receiver.core.states import State
 from receiver.store.spending import COST, COUNTS, TASK, summed, sums
-from receiver.tables import Task
+from receiver.store.tables import Task
 
 SAMPLE = 10_000
 """Settled tasks, the latest, from which times are computed."""

@@ -3,8 +3,8 @@
 from sqlalchemy import bindparam, delete, insert, or_, select
 from sqlmodel import Session, SQLModel
 
+from receiver.store.tables import EndedSession
 from receiver.store.transaction import Transaction
-from receiver.tables import EndedSession
 
 ENDED = SQLModel.metadata.tables["ended_session"]
 

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 
-from receiver.errors import ConfigError, StoreUnavailable
+from receiver.core.errors import ConfigError, StoreUnavailable
 from receiver.store import postgresql
 from receiver.store.transaction import cleaned
 

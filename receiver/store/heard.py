@@ -6,7 +6,7 @@ from typing import Literal
 from sqlalchemy import union
 from sqlmodel import Session, col, select
 
-from receiver.tables import Attempt, Check, Delivery, Task
+from receiver.store.tables import Attempt, Check, Delivery, Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, SQLModel, col, select
 
+from receiver.store.tables import Heartbeat
 from receiver.store.transaction import Transaction
-from receiver.tables import Heartbeat
 
 POLLER, READYZ, DOCTOR, ROUND_TRIP = "poller", "readyz", "doctor", "round_trip"
 LOST_PLACE = "lost_place:"

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, insert, not_, select, update
 from sqlmodel import SQLModel
 
+from receiver.store.tables import as_json
 from receiver.store.transaction import Transaction
-from receiver.tables import as_json
 
 HISTORY = SQLModel.metadata.tables["history"]
 ATTEMPT = SQLModel.metadata.tables["attempt"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from receiver.errors import ConfigError
+from receiver.core.errors import ConfigError
 
 LOCK_WAIT_MS = 250
 """How long a write waits for a lock; the door tries again until its units run out of time."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from receiver.errors import StoreUnavailable
+from receiver.core.errors import StoreUnavailable
 from receiver.store.abort import Abortable
 from receiver.store.threads import Call, Threads
 

@@ -16,9 +16,9 @@ from sqlalchemy.orm.interfaces import ORMOption
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
-from receiver.states import State
+from receiver.core.states import State
 from receiver.store.engine import sqlite_module
-from receiver.tables import Attempt, Check, Delivery, History, Output, Task, as_json
+from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task, as_json
 
 T = TypeVar("T", Attempt, Check, Delivery)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from receiver.errors import ConfigError, StoreUnavailable
-from receiver.migrations import REVISIONS
+from receiver.core.errors import ConfigError, StoreUnavailable
 from receiver.store import postgresql
 from receiver.store.abort import Abortable
 from receiver.store.engine import database_file, migration_engine, reader_engine, unavailable
+from receiver.store.migrations import REVISIONS
 
-SCRIPTS = Path(__file__).parent.parent / "migrations"
+SCRIPTS = Path(__file__).with_name("migrations")
 HEAD = REVISIONS[-1]
 SILENCE_SECONDS = 10.0
 """How long a PostgreSQL may take to say which schema it has."""

@@ -10,8 +10,8 @@ from sqlalchemy import BindParameter, ColumnElement, Integer, Label, bindparam, 
 from sqlalchemy import text as statement
 from sqlmodel import Session, SQLModel
 
-from receiver.amounts import MILLIONTHS, to_credits
-from receiver.states import State
+from receiver.core.amounts import MILLIONTHS, to_credits
+from receiver.core.states import State
 from receiver.store.journal import ATTEMPT
 from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, BindParameter, ColumnElement, bindparam, inse
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import SQLModel
 
-from receiver.states import State
+from receiver.core.states import State
 from receiver.store.reading import AHEAD
 from receiver.store.transaction import Transaction
 

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
-from receiver.wire import clean
+from receiver.core.wire import clean
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from receiver import wire
-from receiver.errors import Unreadable
+from receiver.core import wire
+from receiver.core.errors import Unreadable
 from receiver.web.body_budget import BodyBudget, Share
 
 SECONDS = 9.0

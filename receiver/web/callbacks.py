@@ -8,9 +8,10 @@ import json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver import inbox, roundtrip
-from receiver.messages import Outcome
+from receiver import round_trip
+from receiver.core.messages import Outcome
 from receiver.services import Services
+from receiver.tasks import inbox
 from receiver.web.bodies import body_share, read_body
 
 _ANSWERS = {outcome: json.dumps({"outcome": outcome.value}).encode() for outcome in Outcome}
@@ -22,7 +23,7 @@ async def callback(request: Request) -> Response:
     """Take one callback: exactly 200 once it is stored, whatever it said."""
     services: Services = request.app.state.services
     account, token = request.path_params["provider"], request.path_params["token"]
-    if account == roundtrip.ACCOUNT:
+    if account == round_trip.ACCOUNT:
         return await _answer_doctor(request, services, token)
     to = inbox.address(services, account, token)
     with body_share(request) as share:
@@ -33,8 +34,8 @@ async def callback(request: Request) -> Response:
 
 
 async def _answer_doctor(request: Request, services: Services, token: str) -> Response:
-    question = roundtrip.question_in(services, token)
+    question = round_trip.question_in(services, token)
     with body_share(request) as share:
-        body = await read_body(request, roundtrip.MAX_BODY, share)
-        content = json.dumps({"answer": await roundtrip.answer(services, question, body)}).encode()
+        body = await read_body(request, round_trip.MAX_BODY, share)
+        content = json.dumps({"answer": await round_trip.answer(services, question, body)}).encode()
     return Response(content, media_type="application/json")

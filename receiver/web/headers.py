@@ -7,7 +7,7 @@ port, so it is for whoever terminates TLS for the host to say.
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from receiver.links import CALLBACKS
+from receiver.core.links import CALLBACKS
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

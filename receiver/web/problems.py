@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.errors import Conflict, Forged, Invalid, NotFound, ReceiverError, StoreUnavailable, Unreadable
+from receiver.core.errors import Conflict, Forged, Invalid, NotFound, ReceiverError, StoreUnavailable, Unreadable
 from receiver.web.headers import HEADERS
 
 log = structlog.get_logger()

@@ -15,9 +15,9 @@ import pytest
 from starlette.applications import Starlette
 
 from receiver.app import create_app
-from receiver.keys import with_secrets
+from receiver.config.keys import with_secrets
+from receiver.config.settings import Settings
 from receiver.providers import CONFIG_TYPES
-from receiver.settings import Settings
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import FAMILIES, KNOWN, Body

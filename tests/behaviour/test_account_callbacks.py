@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from receiver.inbox import MAX_HELD
-from receiver.links import Links
+from receiver.core.links import Links
+from receiver.tasks.inbox import MAX_HELD
 from tests.behaviour.families import RIVYA, Body
 from tests.behaviour.provider import after, says
 from tests.behaviour.service import PUBLIC_URL, Service, Stage

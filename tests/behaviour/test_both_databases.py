@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import create_engine, text
 
-from receiver.addresses import check_database_url
+from receiver.config.addresses import check_database_url
 from receiver.store import schema
 from tests.behaviour.families import GATEWAY, REVID, RIVYA
 from tests.behaviour.provider import says

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from receiver.errors import OutcomeUnknown, StoreUnavailable
+from receiver.core.errors import OutcomeUnknown, StoreUnavailable
 from receiver.store import Store, reading
 from receiver.store.reading import Filter
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
@@ -269,7 +269,7 @@ async def test_an_order_without_a_key_that_waits_for_its_place_is_sent_after_a_s
         await stopped.wait()
 
     async with stage.serve(TIMEOUT="0.2") as service:
-        monkeypatch.setattr("receiver.submission.attempt", waits)
+        monkeypatch.setattr("receiver.tasks.submission.attempt", waits)
         assert (await service.post("/api/tasks", REVID.order())).status_code == 201
         stopped.set()
     async with stage.serve() as service:

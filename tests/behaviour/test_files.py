@@ -16,12 +16,12 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from receiver.cli.frame import cli
-from receiver.cli.operating import upload_file
-from receiver.errors import Unreadable
+from receiver.accounts import NewFile
+from receiver.cli.runtime import cli
+from receiver.cli.service import upload_file
+from receiver.core.errors import Unreadable
 from receiver.providers.base import Upload, Uploaded
 from receiver.providers.kie import Kie, KieConfig
-from receiver.uploads import NewFile
 from tests.behaviour.families import RIVYA
 from tests.behaviour.provider import Received, cuts, says
 from tests.behaviour.service import DEAD_PORT, Service, Stage

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.messages import Event, Order, Remote
+from receiver.core.messages import Event, Order, Remote
+from receiver.core.states import State
 from receiver.providers.base import Flow, Provider
-from receiver.states import State
 from tests.behaviour.families import GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Received, Script, after, says, shows
 from tests.behaviour.service import Service, Stage, Task, milliseconds

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from receiver.connections import Crowd, Punctual
+from receiver.serving.connections import Crowd, Punctual
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
 from tests.behaviour.provider import Received, after, says
 from tests.behaviour.service import TOKEN, Service, Stage

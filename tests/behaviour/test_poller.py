@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from receiver.outbound import CONNECTIONS
+from receiver.outbound.client import CONNECTIONS
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import hangs, says
 from tests.behaviour.service import Stage

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Invalid, NotFound
-from receiver.replay import Replayed, replay
+from receiver.core.errors import Invalid, NotFound
+from receiver.tasks.replay import Replayed, replay
 from tests.behaviour.families import REVID, RIVYA
 from tests.behaviour.provider import Provider, says
 from tests.behaviour.service import Service, Stage

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from receiver.rereading import Change, carry_out, preview
+from receiver.tasks.rereading import Change, carry_out, preview
 from tests.behaviour.families import GATEWAY, REVID, RIVYA, Body
 from tests.behaviour.provider import Provider, says
 from tests.behaviour.service import Service, Stage

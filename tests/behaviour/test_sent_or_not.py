@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from receiver.outbound import CONNECTIONS
+from receiver.outbound.client import CONNECTIONS
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, WITHOUT_KEYS, Family
 from tests.behaviour.provider import Provider, Script, cuts, drips, hangs, says, shows, slams, writes, zips
 from tests.behaviour.service import DEAD_PORT, NOW, Service, Stage, Task, milliseconds

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from receiver.poller import Poller
 from receiver.services import Services
+from receiver.tasks.poller import Poller
 from tests.behaviour.service import Database, Service, Stage
 from tests.measuring import HANG, until
 

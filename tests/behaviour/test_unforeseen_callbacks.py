@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.messages import Event
-from receiver.states import State
+from receiver.core.messages import Event
+from receiver.core.states import State
 from tests.behaviour.families import GATEWAY, REVID
 from tests.behaviour.provider import says
 from tests.behaviour.service import Service, Stage

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from receiver.ids import new_id
-from receiver.keys import with_secrets
-from receiver.links import CALLBACKS
+from receiver.config.keys import with_secrets
+from receiver.config.settings import Settings
+from receiver.core.ids import new_id
+from receiver.core.links import CALLBACKS
+from receiver.core.states import State
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
 from receiver.store import Transaction, schema, tasks
-from receiver.tables import as_json
+from receiver.store.tables import as_json
 
 CHECKED_AFTER = 300_000
 """Milliseconds until the first check of each, when nothing else is asked for."""

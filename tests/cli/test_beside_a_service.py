@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from receiver.links import Links
+from receiver.core.links import Links
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import REVID as REVID_FAMILY
 from tests.behaviour.families import RIVYA

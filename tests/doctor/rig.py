@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
+from receiver.config.settings import Settings
 from receiver.doctor import Finding, Report, examine
 from receiver.providers import CONFIG_TYPES
-from receiver.settings import Settings
 from tests.measuring import HANG, move_on, until
 
 TLS_HELLO = b"\x16"

@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from receiver.addresses import check_database_url
+from receiver.config.addresses import check_database_url
+from receiver.core.errors import ConfigError
 from receiver.doctor import Finding, Verdict
 from receiver.doctor.database import journal
-from receiver.errors import ConfigError
-from receiver.store import Store, condition, schema
+from receiver.store import Store, health, schema
 from receiver.store.engine import sqlite_module, wal_is_safe
 from tests.store.rig import add_tasks, task_row
 from tests.system import postgres
@@ -157,8 +157,8 @@ async def test_looking_for_damage_ends_in_time(file: Path) -> None:
         connection.execute("COMMIT")
     store = Store(f"sqlite:///{file}")
     try:
-        assert await store.read(lambda session: condition.faults(session, -1)) is None
-        assert await store.read(lambda session: condition.faults(session, 60)) == [], "the connection goes on"
+        assert await store.read(lambda session: health.faults(session, -1)) is None
+        assert await store.read(lambda session: health.faults(session, 60)) == [], "the connection goes on"
     finally:
         await store.close()
 

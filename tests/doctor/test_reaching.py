@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.core.links import NOWHERE
 from receiver.doctor import Verdict
-from receiver.links import NOWHERE
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
 from tests.system.processes import free_port

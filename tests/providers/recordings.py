@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import SecretStr
 
-from receiver import errors
-from receiver.messages import Callback, Event, Order, Remote
+from receiver.core import errors
+from receiver.core.messages import Callback, Event, Order, Remote
 from receiver.providers import FAMILIES
 from receiver.providers.base import Balance, Flow, Provider
 

@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import pytest
 
-from receiver import errors
-from receiver.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
-from receiver.messages import Evidence, Order, Remote
+from receiver.core import errors
+from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
+from receiver.core.messages import Evidence, Order, Remote
 from receiver.providers import CONFIG_TYPES, FAMILIES, connect
 from receiver.providers.base import Balance, Provider
 from tests.providers.recordings import (
@@ -255,7 +255,7 @@ def test_a_callback_url_stands_in_the_body_once_or_where_tasks_name_none_nowhere
 @each_family
 def test_a_submission_carries_its_key_exactly_where_the_provider_takes_one(family: str) -> None:
     request = asked(submitting(account(family)))
-    assert (request.headers.get("Idempotency-Key") == "attempt-1") is FAMILIES[family].takes_keys
+    assert (request.headers.get("Idempotency-Key") == "attempt-1") is FAMILIES[family].supports_idempotency_keys
     assert b"attempt-1" not in request.content
 
 

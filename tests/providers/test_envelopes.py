@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from receiver.errors import Busy, ProviderError, Refused, Unconfirmed
+from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed
 from tests.providers.recordings import account, answered, submitting
 
 families = pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.errors import Forged, ProviderError, Unreadable
-from receiver.messages import Callback, Event, Evidence
+from receiver.core.errors import Forged, ProviderError, Unreadable
+from receiver.core.messages import Callback, Event, Evidence
+from receiver.core.states import State
+from receiver.core.wire import MAX_IDENTIFIER
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import Balance
-from receiver.states import State
-from receiver.wire import MAX_IDENTIFIER
 from tests.providers import hostile
 from tests.providers.recordings import OUTCOMES, account, answered, asking, submitting, weighing
 

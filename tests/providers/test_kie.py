@@ -5,11 +5,11 @@ import json
 import httpx
 import pytest
 
-from receiver.errors import ConfigError
+from receiver.config.settings import Settings
+from receiver.core.errors import ConfigError
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import Balance
 from receiver.providers.kie import KieConfig
-from receiver.settings import Settings
 from tests.providers.recordings import account, answered, asking, submitting
 
 KEY = "a-webhook-hmac-key"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Invalid
+from receiver.core.errors import Invalid
 from receiver.providers import FAMILIES
 
 MODELS = FAMILIES["kie"].models

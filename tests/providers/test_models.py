@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from receiver.errors import Invalid
+from receiver.core.errors import Invalid
 from receiver.providers import FAMILIES
 from receiver.providers.base import Rate
 
@@ -31,12 +31,17 @@ LIMITS = {
 @pytest.mark.parametrize("family", FACTS)
 def test_a_family_knows_what_its_documents_say_of_callbacks_keys_polling_and_lifetimes(family: str) -> None:
     kind = FAMILIES[family]
-    assert (kind.takes_callbacks, kind.takes_keys, kind.poll_after, kind.outputs_live) == FACTS[family]
+    assert (
+        kind.takes_callbacks,
+        kind.supports_idempotency_keys,
+        kind.first_check_after,
+        kind.output_ttl_seconds,
+    ) == FACTS[family]
 
 
 @pytest.mark.parametrize("family", LIMITS)
 def test_a_family_knows_whether_its_callbacks_are_to_be_confirmed_and_how_many_orders_it_takes(family: str) -> None:
-    assert (FAMILIES[family].confirms, FAMILIES[family].creates) == LIMITS[family]
+    assert (FAMILIES[family].needs_confirmation, FAMILIES[family].create_rate) == LIMITS[family]
 
 
 def test_every_family_is_in_these_tables() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.errors import Busy, ProviderError, Refused, Unconfirmed
+from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed
 from receiver.providers import FAMILIES
 from tests.providers.recordings import account, answered, submitting
 

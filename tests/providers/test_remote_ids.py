@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.errors import Busy, ProviderError, Refused, Unconfirmed
+from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed
 from receiver.providers import FAMILIES
 from receiver.providers.remote_ids import find_task_id
 from tests.providers.recordings import account, answered, submitting

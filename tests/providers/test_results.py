@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.messages import Callback, Event, Output
+from receiver.core.messages import Callback, Event, Output
+from receiver.core.states import State
 from receiver.providers import FAMILIES
 from receiver.providers.file_urls import MAX_OUTPUTS, address, files_at
 from receiver.providers.places import MAX_NAME, _read
 from receiver.providers.results import MAX_DEPTH, MAX_RESULT, _Search, _Way, search, without_inputs
-from receiver.states import State
 from tests.providers import hostile
 from tests.providers.recordings import account, answered, asking
 from tests.providers.shapes import BASES, done, record

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.messages import Callback, Event
+from receiver.core.messages import Callback, Event
+from receiver.core.states import State
 from receiver.providers import FAMILIES
-from receiver.states import State
 from tests.providers.recordings import account, answered, asking
 from tests.providers.shapes import failed, record
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from receiver.sandbox.app import Sandbox
-from receiver.sandbox.desk import EARLY_SECONDS
+from receiver.sandbox.handlers import EARLY_SECONDS
 from receiver.sandbox.plan import FORGED_VIDEO, LYING_VIDEO
 
 from .conftest import Clock

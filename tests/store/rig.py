@@ -11,11 +11,11 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlmodel import Session
 
-from receiver.ids import new_id
-from receiver.states import State
+from receiver.core.ids import new_id
+from receiver.core.states import State
 from receiver.store import Transaction, Unit, heartbeats, tasks
 from receiver.store.engine import sqlite_module
-from receiver.tables import as_json
+from receiver.store.tables import as_json
 from tests.measuring import HANG, Duration, Stopwatch
 
 NOW = 1_795_176_000_000

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from receiver.errors import StoreUnavailable
+from receiver.core.errors import StoreUnavailable
 from receiver.store import Store, heartbeats
 from tests.measuring import HANG, until
 

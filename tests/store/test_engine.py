@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from receiver.errors import ConfigError
+from receiver.config.settings import Settings
+from receiver.core.errors import ConfigError
 from receiver.providers import CONFIG_TYPES
-from receiver.settings import Settings
 from receiver.store import Store, engine
 
 from .rig import beat, look, move, remove, there, url_of

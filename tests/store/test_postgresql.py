@@ -15,15 +15,15 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, text
 from sqlmodel import Session
 
-from receiver.addresses import check_database_url
-from receiver.errors import ConfigError, StoreUnavailable
-from receiver.limits import reason_to_wait
+from receiver.config.addresses import check_database_url
+from receiver.core.errors import ConfigError, StoreUnavailable
+from receiver.lifecycle.spending_limits import reason_to_wait
 from receiver.providers.revid import RevidConfig
 from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
-from receiver.store.door import PATIENCE
 from receiver.store.engine import reader_engine
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
+from receiver.store.writer import PATIENCE
 from tests.measuring import HANG, longest
 from tests.system import postgres
 from tests.torture.harness import Torture

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import Session
 
-from receiver.states import State
+from receiver.core.states import State
 from receiver.store import Store, reading, tasks
 from receiver.store.reading import Filter
-from receiver.tables import as_json
+from receiver.store.tables import as_json
 
 from .labels import NUMBERS, assert_found_by_its_text
 from .rig import NOW, add_tasks, look, outside, task_row

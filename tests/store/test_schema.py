@@ -14,7 +14,7 @@ from alembic.operations import Operations
 from sqlalchemy import Column, Connection, Integer, inspect
 from sqlmodel import SQLModel
 
-from receiver.errors import ConfigError
+from receiver.core.errors import ConfigError
 from receiver.store import Store, schema
 from receiver.store.engine import migration_engine, writer_engine
 from receiver.store.schema import HEAD

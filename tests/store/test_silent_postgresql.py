@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from receiver.addresses import check_database_url
-from receiver.errors import StoreUnavailable
+from receiver.config.addresses import check_database_url
+from receiver.core.errors import StoreUnavailable
 from receiver.store import Store, Transaction, heartbeats, schema
-from receiver.store.door import NOT_KNOWN, NOT_STORED
+from receiver.store.writer import NOT_KNOWN, NOT_STORED
 from tests.measuring import HANG
 from tests.system import postgres
 from tests.system.silence import Proxy, proxy

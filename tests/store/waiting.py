@@ -5,9 +5,9 @@ from collections import Counter
 
 from sqlmodel import Session
 
-from receiver.states import State
+from receiver.core.states import State
 from receiver.store import Store, reading, tasks
-from receiver.tables import Task
+from receiver.store.tables import Task
 from tests.measuring import HANG, until
 
 from .rig import add_tasks, beat, beats, task_row

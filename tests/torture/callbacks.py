@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from receiver.ids import new_id
-from receiver.keys import with_secrets
-from receiver.links import CALLBACKS
+from receiver.config.keys import with_secrets
+from receiver.config.settings import Settings
+from receiver.core.ids import new_id
+from receiver.core.links import CALLBACKS
+from receiver.core.states import State
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
 from receiver.store import schema
 from tests.cli.rig import Home
 from tests.measuring import HANG, Duration, Stopwatch, longest

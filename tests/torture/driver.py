@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from receiver.links import Links
+from receiver.core.links import Links
 from tests.behaviour.families import FAMILIES
 from tests.measuring import HANG
 

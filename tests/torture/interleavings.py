@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 import httpx
 from sqlmodel import Session
 
-from receiver import attempts, recovery
-from receiver.errors import NotSent, StoreUnavailable, Unconfirmed
-from receiver.ids import new_id
-from receiver.outbound import Answered, BeforePaid, Outbound
+from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed
+from receiver.core.ids import new_id
+from receiver.outbound.client import Answered, BeforePaid, Outbound
 from receiver.providers.base import Flow
 from receiver.services import Services
 from receiver.store import Store, Transaction, Unit, tasks
 from receiver.store.engine import reader_engine, writer_engine
 from receiver.store.tasks import Claim
 from receiver.store.transaction import Compiler
+from receiver.tasks import attempts, recovery
 from tests.behaviour.families import FAMILIES
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from receiver.links import Links
-from receiver.messages import Outcome
+from receiver.core.links import Links
+from receiver.core.messages import Outcome
 from tests.behaviour.families import FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Exchange, Script, cuts, says, shows, slams
 from tests.behaviour.service import NOW, PUBLIC_URL, Service, Stage, staged

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.keys import with_secrets
-from receiver.links import Links
+from receiver.config.keys import with_secrets
+from receiver.config.settings import Settings
+from receiver.core.links import Links
 from receiver.providers import CONFIG_TYPES
-from receiver.settings import Settings
-from receiver.web.page_login import link_token
+from receiver.web.pages.login import link_token
 from tests.cli.rig import QUICK, Home, Served, serving
 from tests.measuring import HANG
 from tests.torture.harness import Torture

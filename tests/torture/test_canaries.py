@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.keys import with_secrets
+from receiver.config.keys import with_secrets
+from receiver.config.settings import Settings
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.settings import Settings
 from receiver.store.engine import sqlite_module
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, Family, revid_done
 from tests.behaviour.provider import Exchange, Provider, Received, Script, cuts, says, shows

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.poller import AT_ONCE
-from receiver.store.door import PATIENCE
+from receiver.store.writer import PATIENCE
+from receiver.tasks.poller import AT_ONCE
 from tests.behaviour.families import APIXO, CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA
 from tests.behaviour.provider import Exchange, Received, after, asked_about, family_of, hangs, says, slams
 from tests.behaviour.service import NOW, TOKEN, Service, Stage, Task, milliseconds, staged

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.outbound import CONNECTIONS
+from receiver.outbound.client import CONNECTIONS
 from tests.behaviour.families import KNOWN
 from tests.behaviour.provider import Exchange, Provider, asked_about, says
 from tests.behaviour.service import Database

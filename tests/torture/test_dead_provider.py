@@ -17,8 +17,8 @@ from tests.behaviour.families import APIXO, FAMILIES, REVID
 from tests.behaviour.provider import Exchange, Received, Script, asked_about, drips, family_of, hangs, says, shows
 from tests.behaviour.service import Clock, Service, Stage, staged
 from tests.measuring import HANG, Duration, Stopwatch, median, until
+from tests.outbound.test_client import deaf
 from tests.system.processes import Process, free_port, provider, service
-from tests.test_outbound import deaf
 from tests.torture.harness import Torture
 
 URL = "https://cdn.example.com/out.mp4"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from receiver.addresses import check_database_url
+from receiver.config.addresses import check_database_url
 from tests.cli.rig import serving
 from tests.measuring import HANG
 from tests.system import postgres

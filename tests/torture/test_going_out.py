@@ -13,18 +13,18 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.addresses import check_base_url, check_public_url, is_private
-from receiver.errors import ConfigError, ProviderError, Unreadable
-from receiver.messages import Order, Remote
-from receiver.outbound import Outbound
+from receiver.config.addresses import check_base_url, check_public_url, is_private
+from receiver.config.settings import Settings
+from receiver.core.errors import ConfigError, ProviderError, Unreadable
+from receiver.core.messages import Order, Remote
+from receiver.outbound.client import Outbound
 from receiver.providers import CONFIG_TYPES, connect
 from receiver.providers.base import Balance, Flow, Provider, RegistersWebhook, Upload, Uploads
-from receiver.settings import Settings
 from tests.behaviour.families import CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import asked_about, says
 from tests.behaviour.service import Stage, staged
 from tests.measuring import HANG
-from tests.test_outbound import NOW, Peer, answering, http
+from tests.outbound.test_client import NOW, Peer, answering, http
 from tests.torture.harness import Torture, corpus
 
 ID = "the-remote-id"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from receiver.errors import NotSent, Unconfirmed
-from receiver.outbound import CONNECTIONS, Outbound
+from receiver.core.errors import NotSent, Unconfirmed
+from receiver.outbound.client import CONNECTIONS, Outbound
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import Received, hangs
 from tests.behaviour.service import NOW, Clock, Stage, staged
 from tests.measuring import HANG, LOOP, Duration, Stopwatch, longest, move_on, slowness, until
-from tests.test_outbound import Peer, buy, http
+from tests.outbound.test_client import Peer, buy, http
 from tests.torture.harness import Torture
 from tests.torture.test_dead_provider import WallClock
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from receiver.config.settings import Settings
+from receiver.core.states import State
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
 from receiver.store import schema
 from tests.behaviour.families import GATEWAY, RIVYA, Family
 from tests.store.rig import task_row

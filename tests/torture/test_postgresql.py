@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from receiver.addresses import check_database_url
+from receiver.config.addresses import check_database_url
 from tests.cli.rig import serving
 from tests.system import postgres
 from tests.system.test_every_trouble_at_once import (

@@ -20,7 +20,7 @@ import httpx
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from receiver.addresses import check_database_url
+from receiver.config.addresses import check_database_url
 from tests.behaviour.families import REVID
 from tests.cli.rig import Home, serving
 from tests.measuring import FRESH, HANG, longest, until

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.throttle import FAILURES
+from receiver.web.pages.login_throttle import FAILURES
 from tests.cli.rig import QUICK, Home, Served, serving
 from tests.measuring import HANG, Duration, Stopwatch, longest
 from tests.torture.front import needs_nginx, nginx

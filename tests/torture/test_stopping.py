@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.poller import AT_ONCE
 from receiver.services import clock
+from receiver.tasks.poller import AT_ONCE
 from tests.behaviour.families import FAMILIES
 from tests.behaviour.provider import Exchange, hangs, says
 from tests.measuring import HANG, Duration, Stopwatch, longest

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from receiver.decoding import MAX_ANSWER
-from receiver.errors import Unconfirmed
-from receiver.outbound import Outbound
+from receiver.core.errors import Unconfirmed
+from receiver.outbound.client import Outbound
+from receiver.outbound.decoding import MAX_ANSWER
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Exchange, Script, asked_about, family_of, says, shows, writes
 from tests.behaviour.service import NOW, Stage, milliseconds, staged
 from tests.measuring import HANG
-from tests.test_outbound import Peer, buy
+from tests.outbound.test_client import Peer, buy
 from tests.torture.harness import Torture
 
 pytestmark = pytest.mark.anyio

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from receiver.connecting import Network
-from receiver.errors import NotSent, Unconfirmed
-from receiver.outbound import Outbound
+from receiver.core.errors import NotSent, Unconfirmed
+from receiver.outbound.client import Outbound
+from receiver.outbound.connecting import Network
 from tests.measuring import HANG
-from tests.test_outbound import NOW, buy, http
+from tests.outbound.test_client import NOW, buy, http
 
 pytestmark = [
     pytest.mark.anyio,

@@ -13,8 +13,8 @@ from typing import IO, Any
 import pytest
 from alembic import command
 
-from receiver.migrations import REVISIONS
 from receiver.store import schema
+from receiver.store.migrations import REVISIONS
 from receiver.store.schema import HEAD
 from tests.store.releases import as_of_today, columns_of, fill, rows_of, steps
 from tests.store.rig import look, url_of

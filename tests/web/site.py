@@ -14,21 +14,21 @@ import httpx
 from pydantic import SecretStr
 from starlette.applications import Starlette
 
-from receiver.errors import StoreUnavailable
-from receiver.ids import new_id
-from receiver.outbound import Outbound
+from receiver.config.settings import Settings
+from receiver.core.errors import StoreUnavailable
+from receiver.core.ids import new_id
+from receiver.core.states import State
+from receiver.core.wire import clean
+from receiver.outbound.client import Outbound
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.settings import Settings
-from receiver.states import State
 from receiver.store import Store, Transaction, journal, reading, tasks
 from receiver.store.engine import sqlite_module
 from receiver.store.reading import Filter
-from receiver.tables import Task, as_json
-from receiver.throttle import Throttle
+from receiver.store.tables import Task, as_json
 from receiver.web.body_budget import BodyBudget
-from receiver.web.pages import ROUTES
-from receiver.wire import clean
+from receiver.web.pages.login_throttle import Throttle
+from receiver.web.pages.routes import ROUTES
 
 NOW = 1_790_000_000_000
 TOKEN = "the-api-token-of-the-tests"

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.web.page_login import link_token
+from receiver.web.pages.login import link_token
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import says
 from tests.behaviour.service import PUBLIC_URL, TOKEN, Service, Stage, staged

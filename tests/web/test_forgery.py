@@ -7,9 +7,9 @@ import httpx
 import pytest
 from starlette.routing import Route
 
-from receiver.states import State
-from receiver.web.page_login import link_token
-from receiver.web.pages import ROUTES
+from receiver.core.states import State
+from receiver.web.pages.login import link_token
+from receiver.web.pages.routes import ROUTES
 from tests.web.site import ORIGIN, REVID, TOKEN, Page, Site, stranger
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.states import State
-from receiver.web import form_order
+from receiver.core.states import State
+from receiver.web.pages import order_form
 from tests.torture.harness import Torture, corpus
 from tests.web.site import Page, Site, stranger, tell
 
@@ -161,7 +161,7 @@ async def test_what_a_browser_sends_comes_back_as_text(site: Site) -> None:
 
     async def echoes(words: str) -> list[Page]:
         words = words.encode("utf-8", "replace").decode()
-        form = {"csrf": csrf, "key": "k", "provider": "revid", "model": words, form_order.EXTRA: f"not JSON {words}"}
+        form = {"csrf": csrf, "key": "k", "provider": "revid", "model": words, order_form.EXTRA: f"not JSON {words}"}
         async with stranger(site, client=(f"client {len(words)} {words[:40]}", 1)) as other:
             login = await other.get("/login", params={"next": words, "token": words})
             most = words[:600]  # what its form may hold

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.states import State
+from receiver.core.states import State
 from tests.web.site import REAL, REVID, Page, Site, opened
 
 pytestmark = pytest.mark.anyio

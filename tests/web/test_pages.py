@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from itsdangerous import TimestampSigner
 
+from receiver.core.states import State
 from receiver.providers import FAMILIES
-from receiver.states import State
 from receiver.store import journal
-from receiver.web import form_order, page_words
-from receiver.web.page_login import link_token
+from receiver.web.pages import order_form, wording
+from receiver.web.pages.login import link_token
 from tests.web.site import KEY, NOW, REAL, REVID, TOKEN, Gone, Page, Site, stranger, tell
 
 pytestmark = pytest.mark.anyio
@@ -227,7 +227,7 @@ async def test_static_files_are_asked_for_again_by_tag(site: Site) -> None:
 
 @pytest.mark.parametrize("state", State)
 async def test_each_state_says_what_it_means(site: Site, state: State) -> None:
-    meaning = page_words.MEANINGS[state]
+    meaning = wording.MEANINGS[state]
     page = await site.page(f"/tasks/{await site.add(state)}")
     assert meaning.headline in page.text
     assert meaning.says in page.text
@@ -239,7 +239,7 @@ async def test_task_that_expired_in_the_queue_was_never_taken(site: Site) -> Non
     task_id = await site.add(State.EXPIRED)
     move = {"from": "queued", "to": "expired", "via": "clock"}
     await site.services.store.write(lambda tx: journal.note(tx, task_id, NOW, "move", move))
-    assert page_words.NEVER_TAKEN.says in (await site.page(f"/tasks/{task_id}")).text
+    assert wording.NEVER_TAKEN.says in (await site.page(f"/tasks/{task_id}")).text
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ async def test_check_asks_the_provider_and_says_so(site: Site) -> None:
     answer = await site.post(f"/tasks/{task_id}/check", form)
     assert answer.status_code == 303
     page = await site.page(answer.headers["location"])
-    assert page_words.DONE["check"] in page.text
+    assert wording.DONE["check"] in page.text
     assert "Status check: late" in page.text
 
 
@@ -511,6 +511,6 @@ async def test_unknown_provider_or_impossible_model_is_said(site: Site, provider
 
 @pytest.mark.parametrize(("provider", "name"), [(name, model) for name, f in FAMILIES.items() for model in f.models])
 def test_every_model_of_the_catalog_has_a_form(provider: str, name: str) -> None:
-    shown = form_order.offer(FAMILIES[provider].models[name], {})
+    shown = order_form.offer(FAMILIES[provider].models[name], {})
     assert [field.label for field in shown.fields][:1]
     assert all(not field.required for field in shown.fields) or shown.validates

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.links import Links
-from receiver.roundtrip import MAX_BODY, Question, answered_in, was_changed
+from receiver.core.links import Links
+from receiver.round_trip import MAX_BODY, Question, answered_in, was_changed
 from receiver.services import Services
 from tests.behaviour.families import REVID
 from tests.behaviour.service import NOW, Service, Stage, staged

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from receiver.services import Services
-from receiver.throttle import FAILURES, SECONDS
 from receiver.web import sessions
-from receiver.web.page_login import link_token
+from receiver.web.pages.login import link_token
+from receiver.web.pages.login_throttle import FAILURES, SECONDS
 from receiver.web.sessions import COOKIE, SECURE_COOKIE
 from tests.behaviour.service import Clock
 from tests.measuring import Stopwatch

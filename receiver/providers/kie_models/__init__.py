@@ -5,7 +5,7 @@ Hints for forms, and prices; one module for each maker. Only `kie` reads it.
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model
+from receiver.core.catalog import Model
 from receiver.providers.kie_models import bytedance, google, kling, others, sora
 
 VEO = frozenset(google.VEO)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model, Parameter
+from receiver.core.catalog import Model, Parameter
 from receiver.providers.kie_models.tables import (
     CHECKER,
     LENGTH,
@@ -22,38 +22,38 @@ SHAPES = ("1:1", "4:3", "3:4", "16:9", "9:16", "21:9")
 def _seedance_2(*resolutions: str) -> Parameters:
     return {
         "prompt": prompt(20_000),
-        "first_frame_url": Parameter("text", "Image to begin with; not together with reference files."),
-        "last_frame_url": Parameter("text", "Image to end with; only with a first one."),
-        "reference_image_urls": Parameter("texts", "Images to refer to.", most=9),
-        "reference_video_urls": Parameter("texts", "Videos to refer to; they change the price.", most=3),
-        "reference_audio_urls": Parameter("texts", "Sounds to refer to.", most=3),
-        "generate_audio": Parameter("flag", "Make the sound, too.", default=True),
+        "first_frame_url": Parameter("string", "Image to begin with; not together with reference files."),
+        "last_frame_url": Parameter("string", "Image to end with; only with a first one."),
+        "reference_image_urls": Parameter("strings", "Images to refer to.", max_items=9),
+        "reference_video_urls": Parameter("strings", "Videos to refer to; they change the price.", max_items=3),
+        "reference_audio_urls": Parameter("strings", "Sounds to refer to.", max_items=3),
+        "generate_audio": Parameter("boolean", "Make the sound, too.", default=True),
         "resolution": resolution(*resolutions, default="720p"),
         "aspect_ratio": shape(*SHAPES, "adaptive", default="16:9"),
-        "duration": Parameter("integer", LENGTH, default=5, least=4, greatest=15),
-        "web_search": Parameter("flag", "Look things up."),
+        "duration": Parameter("integer", LENGTH, default=5, minimum=4, maximum=15),
+        "web_search": Parameter("boolean", "Look things up."),
         "nsfw_checker": CHECKER,
     }
 
 
 _SEEDANCE_1_5: Parameters = {
     "prompt": prompt(20_000),
-    "input_urls": Parameter("texts", "Images to begin and end with.", most=2),
+    "input_urls": Parameter("strings", "Images to begin and end with.", max_items=2),
     "aspect_ratio": shape(*SHAPES, required=True),
     "resolution": resolution("480p", "720p", "1080p", default="720p"),
-    "duration": Parameter("number", LENGTH, required=True, least=4, greatest=12),
-    "fixed_lens": Parameter("flag", "Keep the camera still.", default=False),
-    "generate_audio": Parameter("flag", "Make the sound, too; it doubles the price.", default=False),
+    "duration": Parameter("number", LENGTH, required=True, minimum=4, maximum=12),
+    "fixed_lens": Parameter("boolean", "Keep the camera still.", default=False),
+    "generate_audio": Parameter("boolean", "Make the sound, too; it doubles the price.", default=False),
     "nsfw_checker": CHECKER,
 }
 _V1: Parameters = {
     "prompt": prompt(10_000),
     "resolution": resolution("480p", "720p", "1080p", default="720p"),
     "duration": seconds("5", "10", default="5"),
-    "camera_fixed": Parameter("flag", "Keep the camera still."),
-    "seed": Parameter("integer", "For the same result again; -1 is by chance.", least=-1, greatest=2_147_483_647),
+    "camera_fixed": Parameter("boolean", "Keep the camera still."),
+    "seed": Parameter("integer", "For the same result again; -1 is by chance.", minimum=-1, maximum=2_147_483_647),
 }
-_V1_IMAGE: Parameters = {**_V1, "image_url": Parameter("text", "Image to begin with.", required=True)}
+_V1_IMAGE: Parameters = {**_V1, "image_url": Parameter("string", "Image to begin with.", required=True)}
 
 MODELS: Mapping[str, Model] = {
     "bytedance/seedance-2": hints(

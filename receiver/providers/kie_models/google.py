@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model, Parameter
+from receiver.core.catalog import Model, Parameter
 from receiver.providers.kie_models.tables import LENGTH, Parameters, a_video, hints, prompt, resolution, shape, without
 
 _VEO: Parameters = {
     "prompt": prompt(),
-    "imageUrls": Parameter("texts", "One to begin with, two to begin and end with, or up to three to refer to."),
+    "imageUrls": Parameter("strings", "One to begin with, two to begin and end with, or up to three to refer to."),
     "generationType": Parameter(
-        "text",
+        "string",
         "What the images are for; told by their number if left out.",
         ("TEXT_2_VIDEO", "FIRST_AND_LAST_FRAMES_2_VIDEO", "REFERENCE_2_VIDEO"),
     ),
@@ -17,8 +17,8 @@ _VEO: Parameters = {
     "aspectRatio": shape("16:9", "9:16", "Auto", default="16:9"),
     "resolution": resolution("720p", "1080p", "4k", default="720p"),
     "duration": Parameter("integer", LENGTH, (4, 6, 8), 8),
-    "watermark": Parameter("text", "A text to write into the picture."),
-    "enableFallback": Parameter("flag", "No longer has an effect."),
+    "watermark": Parameter("string", "A text to write into the picture."),
+    "enableFallback": Parameter("boolean", "No longer has an effect."),
 }
 
 
@@ -37,11 +37,11 @@ VEO: Mapping[str, Model] = {
 
 _OMNI: Parameters = {
     "prompt": prompt(20_000),
-    "image_urls": Parameter("texts", "Images to refer to.", most=7),
-    "duration": Parameter("text", LENGTH, ("4", "6", "8", "10"), required=True),
+    "image_urls": Parameter("strings", "Images to refer to.", max_items=7),
+    "duration": Parameter("string", LENGTH, ("4", "6", "8", "10"), required=True),
     "aspect_ratio": shape("16:9", "9:16"),
     "resolution": resolution("720p", "1080p", "4k", default="720p"),
-    "seed": Parameter("integer", "For the same result again.", least=0, greatest=2_147_483_647),
+    "seed": Parameter("integer", "For the same result again.", minimum=0, maximum=2_147_483_647),
 }
 _OMNI_HD = {"4": 0.45, "6": 0.6, "8": 0.75, "10": 0.9}
 _OMNI_4K = {"4": 1.05, "6": 1.2, "8": 1.35, "10": 1.5}

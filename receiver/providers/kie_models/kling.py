@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model, Parameter
+from receiver.core.catalog import Model, Parameter
 from receiver.providers.kie_models.tables import (
     NEGATIVE,
     Parameters,
@@ -20,14 +20,14 @@ UP_TO_15 = tuple(map(str, range(3, 16)))
 
 _KLING_3: Parameters = {
     "prompt": prompt(),
-    "image_urls": Parameter("texts", "Images to begin and end with."),
-    "sound": Parameter("flag", "Make the sound, too.", required=True, default=False),
+    "image_urls": Parameter("strings", "Images to begin and end with."),
+    "sound": Parameter("boolean", "Make the sound, too.", required=True, default=False),
     "duration": seconds(*UP_TO_15, default="5", required=True),
     "aspect_ratio": shape(*SHAPES, default="16:9", required=True),
-    "mode": Parameter("text", "720p, 1080p or 4K.", ("std", "pro", "4K"), "pro", required=True),
-    "multi_shots": Parameter("flag", "Several shots, each with its own prompt.", required=True, default=False),
+    "mode": Parameter("string", "720p, 1080p or 4K.", ("std", "pro", "4K"), "pro", required=True),
+    "multi_shots": Parameter("boolean", "Several shots, each with its own prompt.", required=True, default=False),
     "multi_prompt": Parameter("objects", "The shots: prompt, duration.", required=True),
-    "kling_elements": Parameter("objects", "What a prompt may refer to: name, description, URLs.", most=3),
+    "kling_elements": Parameter("objects", "What a prompt may refer to: name, description, URLs.", max_items=3),
 }
 _TURBO_3: Parameters = {
     "prompt": prompt(2_500),
@@ -36,14 +36,14 @@ _TURBO_3: Parameters = {
 }
 _KLING_2_6: Parameters = {
     "prompt": prompt(1_000),
-    "sound": Parameter("flag", "Make the sound, too; it doubles the price.", required=True),
+    "sound": Parameter("boolean", "Make the sound, too; it doubles the price.", required=True),
     "duration": seconds("5", "10", required=True),
 }
 _TURBO_2_5: Parameters = {
     "prompt": prompt(2_500),
     "duration": seconds("5", "10", default="5"),
-    "negative_prompt": Parameter("text", NEGATIVE),
-    "cfg_scale": Parameter("number", "How closely to follow the prompt.", default=0.5, least=0, greatest=1),
+    "negative_prompt": Parameter("string", NEGATIVE),
+    "cfg_scale": Parameter("number", "How closely to follow the prompt.", default=0.5, minimum=0, maximum=1),
 }
 
 _TURBO_3_PRICE = a_second({("720p",): 0.09, ("1080p",): 0.1125}, "resolution")
@@ -79,7 +79,7 @@ MODELS: Mapping[str, Model] = {
     ),
     "kling/v3-turbo-image-to-video": hints(
         "Kling 3 Turbo, from an image",
-        {**_TURBO_3, "image_urls": Parameter("texts", "Image to begin with.", required=True)},
+        {**_TURBO_3, "image_urls": Parameter("strings", "Image to begin with.", required=True)},
         _TURBO_3_PRICE,
         _TURBO_3_NOTE,
     ),
@@ -91,13 +91,13 @@ MODELS: Mapping[str, Model] = {
     ),
     "kling-2.6/image-to-video": hints(
         "Kling 2.6, from an image",
-        {**_KLING_2_6, "image_urls": Parameter("texts", "Image to begin with.", required=True, most=1)},
+        {**_KLING_2_6, "image_urls": Parameter("strings", "Image to begin with.", required=True, max_items=1)},
         _KLING_2_6_PRICE,
         _KLING_2_6_NOTE,
     ),
     "kling/v2-5-turbo-text-to-video-pro": hints("Kling 2.5 Turbo Pro, from text", _TURBO_2_5),
     "kling/v2-5-turbo-image-to-video-pro": hints(
         "Kling 2.5 Turbo Pro, from an image",
-        {**_TURBO_2_5, "image_url": Parameter("text", "Image to begin with.", required=True)},
+        {**_TURBO_2_5, "image_url": Parameter("string", "Image to begin with.", required=True)},
     ),
 }

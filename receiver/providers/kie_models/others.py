@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model, Parameter
+from receiver.core.catalog import Model, Parameter
 from receiver.providers.kie_models.tables import (
     CHECKER,
     LENGTH,
@@ -18,12 +18,12 @@ from receiver.providers.kie_models.tables import (
 )
 
 _WAN_2_7: Parameters = {
-    "negative_prompt": Parameter("text", NEGATIVE, longest=500),
+    "negative_prompt": Parameter("string", NEGATIVE, max_length=500),
     "resolution": resolution("720p", "1080p", default="1080p"),
-    "duration": Parameter("integer", LENGTH, default=5, least=2, greatest=15),
-    "prompt_extend": Parameter("flag", "Let the prompt be rewritten.", default=True),
-    "watermark": Parameter("flag", "Put a watermark on it.", default=False),
-    "seed": Parameter("integer", "For the same result again.", least=0, greatest=2_147_483_647),
+    "duration": Parameter("integer", LENGTH, default=5, minimum=2, maximum=15),
+    "prompt_extend": Parameter("boolean", "Let the prompt be rewritten.", default=True),
+    "watermark": Parameter("boolean", "Put a watermark on it.", default=False),
+    "seed": Parameter("integer", "For the same result again.", minimum=0, maximum=2_147_483_647),
 }
 _WAN_2_7_PRICE = a_second({("720p",): 0.08, ("1080p",): 0.12}, "resolution")
 _WAN_2_7_NOTE = "a second: 720p $0.08, 1080p $0.12"
@@ -53,8 +53,8 @@ WAN: Mapping[str, Model] = {
         {
             "prompt": prompt(5_000),
             **_WAN_2_7,
-            "audio_url": Parameter("text", "Sound to go with it."),
-            "ratio": Parameter("text", "Shape of the frame; other models call it aspect_ratio."),
+            "audio_url": Parameter("string", "Sound to go with it."),
+            "ratio": Parameter("string", "Shape of the frame; other models call it aspect_ratio."),
         },
         _WAN_2_7_PRICE,
         _WAN_2_7_NOTE,
@@ -64,10 +64,10 @@ WAN: Mapping[str, Model] = {
         {
             "prompt": prompt(5_000, required=False),
             **_WAN_2_7,
-            "first_frame_url": Parameter("text", "Image to begin with."),
-            "last_frame_url": Parameter("text", "Image to end with."),
-            "first_clip_url": Parameter("text", "Video to go on from."),
-            "driving_audio_url": Parameter("text", "Sound to move to."),
+            "first_frame_url": Parameter("string", "Image to begin with."),
+            "last_frame_url": Parameter("string", "Image to end with."),
+            "first_clip_url": Parameter("string", "Video to go on from."),
+            "driving_audio_url": Parameter("string", "Sound to move to."),
         },
         _WAN_2_7_PRICE,
         _WAN_2_7_NOTE,
@@ -75,7 +75,7 @@ WAN: Mapping[str, Model] = {
     "wan/2-6-text-to-video": hints("Wan 2.6, from text", _WAN_2_6, _WAN_2_6_PRICE, _WAN_2_6_NOTE),
     "wan/2-6-image-to-video": hints(
         "Wan 2.6, from an image",
-        {**_WAN_2_6, "image_urls": Parameter("texts", "Image to begin with.", required=True, most=1)},
+        {**_WAN_2_6, "image_urls": Parameter("strings", "Image to begin with.", required=True, max_items=1)},
         _WAN_2_6_PRICE,
         _WAN_2_6_NOTE,
     ),
@@ -83,7 +83,7 @@ WAN: Mapping[str, Model] = {
 
 _HAILUO: Parameters = {
     "prompt": prompt(5_000),
-    "image_url": Parameter("text", "Image to begin with.", required=True),
+    "image_url": Parameter("string", "Image to begin with.", required=True),
     "duration": seconds("6", "10", default="6"),
     "resolution": resolution("768P", "1080P", default="768P"),  # upper case, here alone
 }
@@ -107,15 +107,15 @@ HAILUO: Mapping[str, Model] = {
 _GROK: Parameters = {
     "prompt": prompt(5_000),
     "aspect_ratio": shape("2:3", "3:2", "1:1", "16:9", "9:16", required=True),
-    "mode": Parameter("text", "Kind of motion.", ("fun", "normal", "spicy"), required=True),
-    "duration": Parameter("number", LENGTH, least=6, greatest=30),
+    "mode": Parameter("string", "Kind of motion.", ("fun", "normal", "spicy"), required=True),
+    "duration": Parameter("number", LENGTH, minimum=6, maximum=30),
     "resolution": resolution("480p", "720p", required=True),
     "nsfw_checker": CHECKER,
 }
 
 _HORSE: Parameters = {
     "resolution": resolution("720p", "1080p", default="1080p"),
-    "duration": Parameter("number", LENGTH, default=5, least=3, greatest=15),
+    "duration": Parameter("number", LENGTH, default=5, minimum=3, maximum=15),
 }
 _HORSE_SHAPE = shape("16:9", "9:16", "1:1", "4:3", "3:4", "4:5", "5:4", "9:21", "21:9", default="16:9")
 _HORSE_PRICE = a_second({("720p",): 0.1125, ("1080p",): 0.145}, "resolution")
@@ -132,7 +132,7 @@ HAPPYHORSE: Mapping[str, Model] = {
         "HappyHorse 1.1, from an image",
         {
             "prompt": prompt(5_000, required=False),
-            "image_urls": Parameter("texts", "Image to begin with.", required=True),
+            "image_urls": Parameter("strings", "Image to begin with.", required=True),
             **_HORSE,
         },
         _HORSE_PRICE,
@@ -142,7 +142,7 @@ HAPPYHORSE: Mapping[str, Model] = {
         "HappyHorse 1.1, from references",
         {
             "prompt": prompt(5_000),
-            "reference_image": Parameter("texts", "Images to refer to.", required=True, most=9),
+            "reference_image": Parameter("strings", "Images to refer to.", required=True, max_items=9),
             **_HORSE,
             "aspect_ratio": _HORSE_SHAPE,
         },

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 
-from receiver.catalog import Model, Parameter, by
+from receiver.core.catalog import Model, Parameter, by
 from receiver.providers.kie_models.tables import Parameters, hints, prompt, seconds, shape
 
 _SORA: Parameters = {
     "prompt": prompt(10_000),
     "aspect_ratio": shape("landscape", "portrait", default="landscape"),
     "n_frames": seconds("10", "15", default="10"),
-    "remove_watermark": Parameter("flag", "Remove the watermark."),
-    "upload_method": Parameter("text", "Where the result is uploaded.", ("s3", "oss")),
-    "character_id_list": Parameter("texts", "Characters to show.", most=5),
+    "remove_watermark": Parameter("boolean", "Remove the watermark."),
+    "upload_method": Parameter("string", "Where the result is uploaded.", ("s3", "oss")),
+    "character_id_list": Parameter("strings", "Characters to show.", max_items=5),
 }
-_IMAGE: Parameters = {"image_urls": Parameter("texts", "Image to begin with.", required=True)}
-_PRO: Parameters = {"size": Parameter("text", "Quality tier.", ("standard", "high"))}
+_IMAGE: Parameters = {"image_urls": Parameter("strings", "Image to begin with.", required=True)}
+_PRO: Parameters = {"size": Parameter("string", "Quality tier.", ("standard", "high"))}
 _STORYBOARD: Parameters = {
     "shots": Parameter("objects", "What to show: each with its own prompt and length."),
     "n_frames": seconds("10", "15", "25"),

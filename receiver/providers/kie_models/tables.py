@@ -7,7 +7,7 @@ word, and no defaults are sent. Prices are those of the provider's list of 2026-
 from collections.abc import Mapping
 from typing import Any
 
-from receiver.catalog import Model, Parameter, Price, by, per_second
+from receiver.core.catalog import Model, Parameter, Price, by, per_second
 
 DOLLARS = 0.005
 """What one credit costs, about."""
@@ -42,24 +42,24 @@ def _credits(dollars: Prices) -> dict[tuple[Any, ...], float]:
 
 def prompt(longest: int | None = None, *, required: bool = True) -> Parameter:
     """Describe the prompt."""
-    return Parameter("text", "What to show.", required=required, longest=longest)
+    return Parameter("string", "What to show.", required=required, max_length=longest)
 
 
 def resolution(*options: str, default: str | None = None, required: bool = False) -> Parameter:
     """Describe the size of the frame."""
-    return Parameter("text", "Size of the frame.", options, default, required)
+    return Parameter("string", "Size of the frame.", options, default, required)
 
 
 def shape(*options: str, default: str | None = None, required: bool = False) -> Parameter:
     """Describe the shape of the frame."""
-    return Parameter("text", "Shape of the frame.", options, default, required)
+    return Parameter("string", "Shape of the frame.", options, default, required)
 
 
 def seconds(*options: str, default: str | None = None, required: bool = False) -> Parameter:
     """Describe a length that is a text."""
-    return Parameter("text", LENGTH, options, default, required)
+    return Parameter("string", LENGTH, options, default, required)
 
 
 LENGTH = "Length in seconds."
 NEGATIVE = "What not to show."
-CHECKER = Parameter("flag", "Filter the result.")
+CHECKER = Parameter("boolean", "Filter the result.")

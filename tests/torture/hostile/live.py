@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from receiver.links import Links
+from receiver.core.links import Links
 from tests.measuring import FRESH, HANG, Duration, longest, quantile
 from tests.system.processes import Process, free_port, provider, service
 from tests.torture.harness import ROOT, Torture

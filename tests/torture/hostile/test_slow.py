@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.connections import HEADER_SECONDS
+from receiver.serving.connections import HEADER_SECONDS
 from tests.behaviour.families import REVID
 from tests.measuring import HANG, Duration, Stopwatch, longest, quantile
 from tests.torture.harness import Torture

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from receiver.web.api.endpoints import OPERATIONS
 from receiver.web.body_budget import BODIES_BYTES
-from receiver.web.operations import OPERATIONS
-from receiver.web.pages import ROUTES
+from receiver.web.pages.routes import ROUTES
 from tests.behaviour.families import REVID
 from tests.measuring import HANG, Duration, Stopwatch, longest, processor_seconds, quantile, wait_for
 from tests.torture.harness import Torture

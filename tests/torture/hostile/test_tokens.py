@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 
-from receiver.ids import new_id
-from receiver.links import Links
-from receiver.request_limits import MAX_LINE
+from receiver.core.ids import new_id
+from receiver.core.links import Links
+from receiver.serving.request_limits import MAX_LINE
 from tests.behaviour.families import REVID
 from tests.measuring import HANG
 from tests.torture.harness import Torture

@@ -1,0 +1,39 @@
+"""The command that finds out what is wrong."""
+
+import asyncio
+
+import typer
+from rich.text import Text
+
+from receiver.cli.runtime import cli, give, read_settings
+from receiver.cli.tasks import AsJson
+from receiver.cli.terminal import one_line
+from receiver.doctor import Finding, Report, Verdict, examine
+from receiver.documents import Document
+
+STYLES = {Verdict.OK: "green", Verdict.SKIPPED: "dim", Verdict.WARNING: "bold yellow", Verdict.WRONG: "bold red"}
+
+
+@cli.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at settings, disk, database, poller, public URL, keys and clock: one line each, with the remedy."""
+    report = asyncio.run(examine(read_settings()))
+    give(_document(report), Text("\n").join(map(_line, report.findings)), as_json=as_json)
+    if not report.usable:
+        raise typer.Exit(2)
+    if report.worst is Verdict.WRONG:
+        raise typer.Exit(1)
+
+
+def _document(report: Report) -> Document:
+    found = [
+        {"verdict": each.verdict.value, "subject": each.subject, "found": each.words, "remedy": each.remedy}
+        for each in report.findings
+    ]
+    return {"worst": report.worst.value, "findings": found}
+
+
+def _line(finding: Finding) -> Text:
+    remedy = f". Remedy: {finding.remedy}" if finding.remedy else ""
+    line = Text().append(f"{finding.verdict.value:8}", STYLES[finding.verdict])
+    return line.append(f" {finding.subject:16} {one_line(finding.words + remedy)}")

@@ -1,0 +1,193 @@
+"""Commands that run and look after the service."""
+
+import asyncio
+import contextlib
+import json
+import mimetypes
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from receiver.accounts import NewFile, balance, register, upload
+from receiver.app import create_app
+from receiver.cli import terminal
+from receiver.cli.demo import submit_demo
+from receiver.cli.runtime import cli, give, guarded, load_settings, run, say
+from receiver.cli.tasks import AsJson, require_seconds
+from receiver.config.keys import prepare_data_dir, with_secrets
+from receiver.core.errors import StoreUnavailable
+from receiver.providers import CONFIG_TYPES, connect
+from receiver.sandbox.access import is_loopback
+from receiver.sandbox.app import Sandbox
+from receiver.sandbox.app import create_app as create_sandbox
+from receiver.services import Services
+from receiver.serving import logs, server
+from receiver.store import schema
+from receiver.tasks import poller
+from receiver.tasks.recovery import recover
+from receiver.web.api.tasks import provider_documents
+from receiver.web.pages.login import login_link as make_login_link
+
+
+@cli.command()
+def serve(
+    demo: Annotated[bool, typer.Option(help="in the sandbox, submit one task of each family")] = False,
+    login_link: Annotated[bool, typer.Option(help="print a link that opens the pages logged in")] = False,
+) -> None:
+    """Run the service: callbacks, API, pages and poller. Creates and migrates its database."""
+    logs.configure()
+    settings = load_settings()
+    listening = server.listen(settings.host, settings.port)
+    settings = guarded(settings.on_port(listening.getsockname()[1]))
+    prepare_data_dir(settings.data_dir)
+    schema.migrate(settings.database)
+    for risk in schema.risks(settings.database):
+        say(risk)
+    app = create_app(settings)
+
+    def started() -> None:
+        services: Services = app.state.services
+        if settings.sandbox:
+            say("No provider key is set: this is the sandbox, a simulated provider at no cost.")
+        say(f"Serving on {settings.own_address}")
+        if login_link or demo:
+            say(f"Open {make_login_link(services)}")
+        if demo and settings.sandbox:
+            services.background.start(submit_demo(services))
+
+    def stopping() -> None:
+        app.state.services.stopping.set()
+
+    server.run(app, settings, listening, started, stopping)
+
+
+@cli.command()
+def poll(
+    every: Annotated[
+        float | None,
+        typer.Option(min=1, callback=require_seconds, help="keep going, with so many seconds in between"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look once at everything that is due: for cron, beside a running service or another poll."""
+    logs.configure()
+
+    async def work(services: Services) -> None:
+        stop = _stop_on_signal()
+        while not stop.is_set():
+            report: Counter[str] = Counter()
+            try:
+                await recover(services)
+                await poller.sweep(services, report, stop)
+            except StoreUnavailable as error:
+                if every is None:
+                    raise
+                say(str(error))
+            counted = {name: report[name] for name in poller.COUNTED}
+            give(counted, " ".join(f"{name} {number}" for name, number in counted.items()), as_json=as_json)
+            if every is None:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await stop.wait()
+
+    run(work)
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """Return what the first SIGTERM or SIGINT sets, so that a purchase under way is finished; a second one ends all."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    with contextlib.suppress(NotImplementedError):  # Windows has no such signals
+        for number in numbers:
+            loop.add_signal_handler(number, first)
+    return stop
+
+
+@cli.command()
+def providers(as_json: AsJson = False) -> None:
+    """List providers, their models and prices."""
+    settings = load_settings()
+    documents = provider_documents(connect(settings.providers), settings)
+    give({"providers": documents}, terminal.provider_table(documents), as_json=as_json)
+
+
+@cli.command("register")
+def register_webhook(provider: Annotated[str, typer.Argument(help="the account, for example rivya")]) -> None:
+    """Register the public URL at a provider that knows one webhook for a whole account, and keep its secret."""
+    made = run(lambda services: register(services, provider))
+    say(f"Registered as {made}. Restart the service, so that it checks the signatures.")
+
+
+@cli.command("balance")
+def show_balance(
+    provider: Annotated[str, typer.Argument(help="the account to ask about")], as_json: AsJson = False
+) -> None:
+    """Ask a provider what is left on the account."""
+    left = run(lambda services: balance(services, provider))
+    give({"name": provider, "credits": left}, f"{left:,.10g} credits", as_json=as_json)
+
+
+@cli.command("upload")
+def upload_file(
+    provider: Annotated[str, typer.Argument(help="the account to upload to")],
+    file: Annotated[Path, typer.Argument(help="the file", exists=True, dir_okay=False, readable=True)],
+    kind: Annotated[str, typer.Option(help="image, video or audio")],
+    model: Annotated[str, typer.Option(help="the model that the file is for")],
+    as_json: AsJson = False,
+) -> None:
+    """Upload a reference file; prints, as JSON, the piece of an order's input that names it."""
+    with file.open("rb") as content:
+        mime_type = mimetypes.guess_type(file.name)[0] or ""
+        new = NewFile(provider, model, kind, file.name, mime_type, file.stat().st_size, content)
+        found = dict(run(lambda services: upload(services, new)).input)
+    give(found, json.dumps(found, indent=2), as_json=as_json)
+
+
+@cli.command()
+def token() -> None:
+    """Print the API token, which is also the pages' password; it is made on first use."""
+    typer.echo(with_secrets(load_settings()).api_tokens[0].get_secret_value())
+
+
+@cli.command()
+def migrate() -> None:
+    """Create the database, or bring it to this release's schema."""
+    settings = load_settings()
+    prepare_data_dir(settings.data_dir)
+    before, after = schema.migrate(settings.database)
+    for risk in schema.risks(settings.database):
+        say(risk)
+    say(f"The schema is {after}." if before == after else f"The schema was {before or 'not there'} and is {after}.")
+
+
+@cli.command()
+def sandbox(
+    ledger: Annotated[Path | None, typer.Option(help="a file that remembers purchases over restarts")] = None,
+    late_by: Annotated[float, typer.Option(help="seconds after the end at which a late callback comes")] = 15.0,
+) -> None:
+    """Run the simulated provider alone, on HOST and PORT."""
+    logs.configure()
+    settings = load_settings()
+    listening = server.listen(settings.host, settings.port)
+    settings = settings.on_port(listening.getsockname()[1])
+    local = is_loopback(settings.host)
+    tokens = () if local else [each.get_secret_value() for each in with_secrets(settings).api_tokens]
+
+    def started() -> None:
+        for family in CONFIG_TYPES:
+            say(f"{family.upper()}_BASE_URL={settings.own_address}/{family}")
+        if not local:
+            say("From another machine each family's API key is the API token; `receiver token` prints it.")
+
+    app = create_sandbox(Sandbox(ledger_path=ledger, late_by=late_by, tokens=tokens))
+    server.run(app, settings, listening, started)

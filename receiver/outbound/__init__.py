@@ -1,0 +1,1 @@
+"""All HTTP that leaves the service: connections, limits, deadlines, and reading the answers."""

@@ -1,0 +1,239 @@
+"""The tables: columns and rules only.
+
+`store` reads and writes them, `migrations` creates them. Times are Unix milliseconds, credits millionths of the
+provider's own unit. Every text here is clean (no lone surrogates, no NUL) and every raw body is bytes, so that SQLite
+and PostgreSQL take the same rows. Nothing cascades on delete.
+"""
+
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Enum,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    false,
+    text,
+    true,
+)
+from sqlmodel import Field, SQLModel
+
+from receiver.core.states import State
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+"""A counted id: SQLite only counts up by itself in a column of type INTEGER."""
+
+
+class JSONText(TypeDecorator[Any]):
+    """A JSON value stored as text, so that any driver of either database takes and gives the same."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        return None if value is None else as_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - likewise
+        return None if value is None else json.loads(value)
+
+
+def as_json(value: Any) -> str:
+    """Write a value the way JSON columns hold it: ASCII only, so that nothing in it can trouble a database.
+
+    Raises `ValueError` for a number that JSON has not: the ways in refuse it.
+    """
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def _state_column() -> Column[Any]:
+    # A plain enum column would store names, and make a native type on PostgreSQL.
+    values = Enum(State, native_enum=False, length=20, values_callable=lambda states: [state.value for state in states])
+    return Column("state", values, nullable=False)
+
+
+class Task(SQLModel, table=True):
+    """One piece of work that a caller asked for."""
+
+    __tablename__ = "task"
+    __table_args__ = (
+        Index("task_remote", "provider", "remote_id", unique=True),
+        Index("task_due", "provider", "next_check_at"),
+        Index("task_state", "state", "provider"),  # counted on every page, and against limits
+    )
+
+    id: str = Field(primary_key=True)
+    provider: str
+    model: str
+    state: State = Field(sa_column=_state_column())
+    input: dict[str, Any] = Field(sa_type=JSONText)
+    prompt: str | None = Field(default=None, sa_type=Text)  # cleaned, for searching
+    validated: bool
+    meta: dict[str, Any] = Field(sa_type=JSONText, sa_column_kwargs={"name": "metadata"})
+    idempotency_key: str | None = Field(default=None, unique=True)
+    order_digest: str | None = None  # of the whole request body, to tell an equal order from another
+    retry_of: str | None = None
+
+    remote_id: str | None = None
+    remote_state: str | None = None
+    progress: float | None = None
+    result: Any = Field(default=None, sa_type=JSONText, nullable=True)
+    error_code: str | None = None
+    error_message: str | None = Field(default=None, sa_type=Text)
+    estimated: int | None = Field(default=None, sa_type=BigInteger)
+    reserved: int | None = Field(default=None, sa_type=BigInteger)
+    charged: int | None = Field(default=None, sa_type=BigInteger)
+    settled_by: str | None = None
+    token_seen: bool = False  # the final news came to the task's own callback URL
+    signature: str | None = None
+    confirmed_at: int | None = Field(default=None, sa_type=BigInteger)
+    notices: list[str] = Field(sa_type=JSONText)
+    # A final callback that awaits its confirmation.
+    pending: Any = Field(default=None, sa_type=JSONText, nullable=True)
+
+    attempts: int = 0
+    checks: int = 0
+    deliveries: int = 0
+    unstored: int = 0  # deliveries beyond the bound: counted only
+    empties: int = 0  # answers that said "done" and brought nothing
+    gaps: int = 0  # how often the pause before the next request has grown
+    callback_url: bool = False  # the last try named one
+    # An attempt departed that may have bought something.
+    may_have_cost: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+
+    claim: int = 0
+    leased_until: int | None = Field(default=None, sa_type=BigInteger)
+    next_check_at: int | None = Field(default=None, sa_type=BigInteger)
+    created_at: int = Field(sa_type=BigInteger)
+    held_by: str | None = None  # the limit that keeps it queued
+    deadline_from: int | None = Field(default=None, sa_type=BigInteger)  # queued, and held by a limit at first
+    submitted_at: int | None = Field(default=None, sa_type=BigInteger)
+    adopted_at: int | None = Field(default=None, sa_type=BigInteger)
+    finished_at: int | None = Field(default=None, sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)
+
+
+class Output(SQLModel, table=True):
+    """One produced file."""
+
+    __tablename__ = "output"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    task_id: str = Field(foreign_key="task.id", index=True)
+    position: int
+    url: str = Field(sa_type=Text)
+    kind: str
+    expires_at: int | None = Field(default=None, sa_type=BigInteger)
+    stored: str | None = None
+
+
+class Attempt(SQLModel, table=True):
+    """One try to hand a task to its provider; committed before the request leaves."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (
+        Index("attempt_number", "task_id", "number", unique=True),
+        Index("attempt_departed", "departed_at"),
+        Index(
+            "attempt_one_purchase",
+            "task_id",
+            unique=True,
+            sqlite_where=text("may_have_bought AND NOT repeats"),
+            postgresql_where=text("may_have_bought AND NOT repeats"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    history_id: int = Field(foreign_key="history.id")
+    task_id: str = Field(foreign_key="task.id")
+    number: int
+    key: str  # the provider's idempotency key; repeats of an unclear try keep it
+    method: str
+    url: str = Field(sa_type=Text)
+    body: bytes = Field(sa_type=LargeBinary)
+    departed_at: int = Field(sa_type=BigInteger)
+    ended_at: int | None = Field(default=None, sa_type=BigInteger)
+    outcome: str | None = None  # accepted, refused, not_sent, busy, unconfirmed
+    http_status: int | None = None
+    message: str | None = Field(default=None, sa_type=Text)
+    answer: bytes | None = Field(default=None, sa_type=LargeBinary)
+    # Until it provably bought nothing.
+    may_have_bought: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    claim: int | None = None  # the task's claim under which it was made
+    # The same bytes under the key of an earlier try, which may have bought.
+    repeats: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+
+
+class Delivery(SQLModel, table=True):
+    """One callback as received.
+
+    One to an account whose id no task has yet has neither task nor history; `event` is what it says.
+    """
+
+    __tablename__ = "delivery"
+    __table_args__ = (Index("delivery_remote", "provider", "remote_id"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    history_id: int | None = Field(default=None, foreign_key="history.id")
+    task_id: str | None = Field(default=None, foreign_key="task.id", index=True)
+    provider: str
+    received_at: int = Field(sa_type=BigInteger)
+    headers: dict[str, str] = Field(sa_type=JSONText)
+    body: bytes = Field(sa_type=LargeBinary)
+    outcome: str
+    remote_id: str | None = None
+    event: Any = Field(default=None, sa_type=JSONText, nullable=True)
+
+
+class Check(SQLModel, table=True):
+    """One status request and what came of it."""
+
+    __tablename__ = "status_check"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    history_id: int = Field(foreign_key="history.id")
+    task_id: str = Field(foreign_key="task.id", index=True)
+    asked_at: int = Field(sa_type=BigInteger)
+    ended_at: int = Field(sa_type=BigInteger)
+    outcome: str  # applied, repeated, late, unmatched or failed
+    http_status: int | None = None
+    message: str | None = Field(default=None, sa_type=Text)
+    answer: bytes | None = Field(default=None, sa_type=LargeBinary)
+
+
+class History(SQLModel, table=True):
+    """What happened to a task, in the order of commits. An attempt, delivery or check names its row here."""
+
+    __tablename__ = "history"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    task_id: str = Field(foreign_key="task.id", index=True)
+    at: int = Field(sa_type=BigInteger)
+    kind: str  # move, attempt, delivery, check, note
+    data: dict[str, Any] = Field(sa_type=JSONText)
+
+
+class Heartbeat(SQLModel, table=True):
+    """When a part of the service was last at work, whichever process ran it."""
+
+    __tablename__ = "heartbeat"
+
+    name: str = Field(primary_key=True)  # `heartbeats` names them
+    at: int = Field(sa_type=BigInteger)
+
+
+class EndedSession(SQLModel, table=True):
+    """A session of the pages that was logged out of, kept as long as its cookie would count."""
+
+    __tablename__ = "ended_session"
+
+    digest: str = Field(primary_key=True)
+    until: int = Field(sa_type=BigInteger, index=True)

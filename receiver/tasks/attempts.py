@@ -1,0 +1,292 @@
+"""Try to hand one claimed task to its provider: attempt row -> request -> submitted, refused, queued or unconfirmed.
+
+`submission` calls it for a new task, the poller for one that waits. The attempt is committed before its request
+leaves. A request that may have been received is never sent again, unless the provider takes an idempotency key: then
+its bytes are repeated under the same key for a quarter of an hour. `attempt_results.may_depart` holds to that, in the
+transaction that commits the attempt, and so does an index of the database.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import httpx
+import structlog
+
+from receiver.core.errors import NotSent, ProviderError, StoreUnavailable, Unconfirmed
+from receiver.core.messages import Event, Order
+from receiver.core.states import State, Via
+from receiver.lifecycle.attempt_results import REPEATS_END, STOPPED, Ending, may_depart, outcome_of, resolve
+from receiver.lifecycle.spending_limits import hold, let_go, reason_to_wait
+from receiver.lifecycle.transition import Context, Row, departed, move, notice, write
+from receiver.providers.base import Provider
+from receiver.services import Services
+from receiver.store import Transaction, journal, reading, tasks
+from receiver.store.journal import Purchase
+from receiver.store.tables import Task
+from receiver.store.tasks import Claim
+from receiver.tasks import leases
+
+log = structlog.get_logger()
+
+_OF_THE_BYTES = frozenset({"host", "content-length"})
+"""Headers that follow from the repeated address and body."""
+
+
+class _NoLongerOursError(Exception):
+    """The task was moved or claimed by somebody else before the request left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a look at a task that is to be sent: the state it was left in, and how its request ended, if one
+    left: accepted, refused, not_sent, busy or unconfirmed."""
+
+    state: State | None = None
+    outcome: str | None = None
+
+
+async def attempt(services: Services, claim: Claim) -> Tried:
+    """Make one try, or repeat an unclear one under its key. What became of it is in the database."""
+    try:
+        return await _attempt(services, claim)
+    except StoreUnavailable:
+        leases.give_back(services, [claim])
+        raise
+
+
+async def _attempt(services: Services, claim: Claim) -> Tried:
+    task = await services.store.read(lambda session: reading.task(session, claim.task_id))
+    if task is None:
+        return Tried()
+    provider = services.providers.get(task.provider)
+    repeats = None
+    if task.state is State.SUBMITTING:
+        resolved = await services.store.write(lambda tx: resolve_interrupted(tx, services, claim))
+        if isinstance(resolved, Tried):
+            return resolved
+        repeats = resolved
+    if provider is None:
+        return await services.store.write(lambda tx: _wait(tx, claim, repeats, services.context(task.provider)))
+    return await _Try(services, claim, provider, task, repeats).run()
+
+
+def resolve_interrupted(tx: Transaction, services: Services, claim: Claim) -> Purchase | Tried:
+    """Return the purchase to repeat under its key; else what became of a submission that somebody left."""
+    row = claimed(tx, claim)
+    if row is None:
+        return Tried()
+    context, provider = services.context(row["provider"]), services.providers.get(row["provider"])
+    purchase = None
+    if row["state"] == State.SUBMITTING:
+        purchase = resolve(
+            tx, row, context, supports_idempotency_keys=provider.supports_idempotency_keys if provider else None
+        )
+    if purchase is not None:
+        return purchase
+    write(tx, row, context, {"leased_until": None})
+    return Tried(State(row["state"]))
+
+
+def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Context) -> Tried:
+    """Put a task off whose provider is not configured; `repeats` is its unclear purchase, if any."""
+    row = claimed(tx, claim)
+    if row is None:
+        return Tried()
+    words = f"Not sent: {row['provider']} is not configured; set its API key."
+    since = departed(row) if repeats is None else context.now
+    later = context.schedule.next_try(context.now, since, row["gaps"], context.chance)
+    if repeats is not None:
+        later = min(later, repeats.departed_at + REPEATS_END)
+    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1} | let_go(row, context.now)
+    write(tx, row, context, notice(row, words) | changes)
+    return Tried(State(row["state"]))
+
+
+def claimed(tx: Transaction, claim: Claim) -> Row | None:
+    """Return the row of a claimed task; None where somebody else has claimed it since."""
+    row = tasks.current(tx, claim.task_id)
+    return row if row is not None and row["claim"] == claim.number else None
+
+
+@dataclass(slots=True)
+class _Try:
+    """One request that buys, from before it leaves until after its answer. `repeats` is the purchase it repeats."""
+
+    services: Services
+    claim: Claim
+    provider: Provider
+    task: Task
+    repeats: Purchase | None
+    attempt_id: int | None = None
+    answer: httpx.Response | None = None
+
+    async def run(self) -> Tried:
+        """Send the request and write down how it ended, also where this process is being stopped."""
+        ending: Ending | None = None
+        try:
+            event, error = await self._send()
+            ending = self._ending(event, error)
+            state = await self._write_down(ending)
+        except _NoLongerOursError:
+            return Tried()
+        except StoreUnavailable:
+            # The attempt may have been committed all the same, and its request has not left.
+            await self.services.insist(self._give_back)
+            raise
+        except asyncio.CancelledError:
+            unit = self._give_back if self.attempt_id is None else (ending or self._ending(None, _stopped())).write_down
+            await asyncio.shield(self.services.store.write(unit))
+            raise
+        log.info("attempt", task=self.task.id, provider=self.provider.name, outcome=outcome_of(error))
+        return Tried(state, outcome_of(error))
+
+    async def _send(self) -> tuple[Event | None, ProviderError | None]:
+        key = self.repeats.key if self.repeats else f"{self.task.id}-{self.task.attempts + 1}"
+        order = Order(self.task.id, self.task.model, self.task.input, complete=self.task.validated)
+
+        async def depart(request: httpx.Request) -> httpx.Request:
+            return await self._depart(request, key)
+
+        try:
+            flow = self.provider.submit(order, self._callback_url(), key)
+            event = await self.services.outbound.run(
+                self.provider.name, flow, answered=self._answered, before_paid=depart
+            )
+        except ProviderError as error:
+            return None, error
+        except (StoreUnavailable, _NoLongerOursError):
+            raise
+        except Exception as fault:  # noqa: BLE001 - an adapter's own fault must not leave a purchase without its end
+            return None, self._adapter_fault(fault)
+        return event, None
+
+    def _adapter_fault(self, fault: Exception) -> ProviderError:
+        """Return what a fault of the adapter's code means: before the request left, nothing was bought."""
+        log.error("adapter_failed", task=self.task.id, provider=self.provider.name, exc_info=fault)
+        words = f"The {self.provider.family} adapter failed ({type(fault).__name__}); the log has the details."
+        status = self.answer.status_code if self.answer else None
+        if self.attempt_id is None:
+            return NotSent("adapter_fault", words, http_status=status)
+        return Unconfirmed("broken_answer", words, http_status=status)
+
+    async def _write_down(self, ending: Ending) -> State | None:
+        try:
+            return await self.services.insist(ending.write_down)
+        except StoreUnavailable:
+            return None  # not stored for as long as the task had: its open attempt says that it is unclear
+        except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
+            return await self.services.insist(self._ending(None, self._adapter_fault(fault)).write_down)
+
+    def _give_back(self, tx: Transaction) -> None:
+        """Give the lease back without having sent anything, and end the attempt if it was committed."""
+        row = claimed(tx, self.claim)  # first, since it waits for a commit of ours that PostgreSQL may still be at
+        attempt_id = journal.open_attempts(tx, self.claim.task_id).get(self.claim.number)
+        if attempt_id is not None:
+            unsent = NotSent("not_sent", "the request did not leave.")
+            replace(self._ending(None, unsent), attempt_id=attempt_id).write_down(tx)
+        elif row is not None:
+            context = self.services.context(self.provider.name)
+            write(tx, row, context, leases.given_back(row, context.now))
+
+    def _ending(self, event: Event | None, error: ProviderError | None) -> Ending:
+        return Ending(
+            claim=self.claim,
+            attempt_id=self.attempt_id,
+            repeats=self.repeats,
+            supports_idempotency_keys=self.provider.supports_idempotency_keys,
+            answer=self.answer,
+            event=event,
+            error=error,
+            context=lambda: self.services.context(self.provider.name),
+        )
+
+    def _callback_url(self) -> str | None:
+        if not self.provider.takes_callbacks:
+            return None
+        return self.services.links.callback_url(self.provider.name, self.task.id)
+
+    def _answered(self, response: httpx.Response) -> None:
+        self.answer = response
+
+    async def _depart(self, request: httpx.Request, key: str) -> httpx.Request:
+        """Commit the attempt; only then may its request leave. A repeat says byte for byte what the first try said."""
+        if self.repeats is not None:
+            request = httpx.Request(
+                self.repeats.method,
+                self.repeats.url,
+                headers={name: value for name, value in request.headers.items() if name not in _OF_THE_BYTES},
+                content=self.repeats.body,
+                extensions=request.extensions,
+            )
+        until = self.services.lease_end()
+        self.attempt_id = await self.services.store.write(lambda tx: self._begin(tx, request, key, until))
+        if self.attempt_id is None:
+            raise _NoLongerOursError
+        if self.services.clock() >= until:
+            # We were held up for longer than the lease: somebody may have resolved the task as unclear by now.
+            raise NotSent("not_sent", "the request was held up for too long to be sent any more.")
+        return request
+
+    def _begin(self, tx: Transaction, request: httpx.Request, key: str, until: int) -> int | None:
+        """Commit the attempt with the lease that covers it; None where the task is not ours to send, or must wait."""
+        context = self.services.context(self.provider.name)
+        row = claimed(tx, self.claim)
+        if row is None:
+            return None
+        if self.services.stopping.is_set():
+            write(tx, row, context, leases.given_back(row, context.now))
+            return None
+        if (
+            row["state"] not in (State.QUEUED, State.SUBMITTING)  # a callback was faster
+            or not may_depart(
+                tx, row, self.repeats, context, supports_idempotency_keys=self.provider.supports_idempotency_keys
+            )
+            or (row["state"] == State.QUEUED and self._has_to_wait(tx, row, context))
+        ):
+            write(tx, row, context, {"leased_until": None})
+            return None
+        number = row["attempts"] + 1
+        values = {
+            "attempts": number,
+            "submitted_at": context.now,
+            "callback_url": self._callback_url() is not None,
+            "may_have_cost": True,
+            "leased_until": until,
+            "next_check_at": until,  # if we die, whoever looks then finds the lease run out
+            **let_go(row, context.now),
+        }
+        if row["state"] == State.QUEUED:
+            move(tx, row, State.SUBMITTING, Via.SUBMISSION, context, **values)
+        else:
+            write(tx, row, context, values)
+        return journal.add_attempt(
+            tx,
+            history_id=journal.note(tx, row["id"], context.now, "attempt"),
+            task_id=row["id"],
+            number=number,
+            key=key,
+            method=request.method,
+            url=str(request.url),
+            body=request.content,
+            departed_at=context.now,
+            claim=self.claim.number,
+            may_have_bought=True,
+            repeats=self.repeats is not None,
+        )
+
+    def _has_to_wait(self, tx: Transaction, row: Row, context: Context) -> bool:
+        """Keep the task queued where a limit says so; in the transaction that would have committed the attempt."""
+        config = self.services.settings.providers[self.provider.name]
+        wait = reason_to_wait(tx, row, config, self.provider.create_rate, context.now)
+        if wait is None:
+            return False
+        held = hold(row, wait, context)
+        since = departed(row | held)
+        later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, wait.seconds)
+        gaps = row["gaps"] + (wait.seconds is None)
+        write(tx, row, context, notice(row, wait.why) | held | {"next_check_at": later, "gaps": gaps})
+        return True
+
+
+def _stopped() -> Unconfirmed:
+    return Unconfirmed("crashed", STOPPED)

@@ -1,0 +1,227 @@
+"""Ask a provider about one task and let the answer change it; at the deadline for the last time.
+
+The poller calls it for due tasks, the inbox when evidence is weak, the API when a person wants to know. A check that
+fails says nothing about the task: only the state field of a status answer does.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import structlog
+
+from receiver.core.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
+from receiver.core.messages import Event, Problem, Remote, Source
+from receiver.core.states import SETTLED, State, Via
+from receiver.lifecycle import pending
+from receiver.lifecycle.apply import apply
+from receiver.lifecycle.spending_limits import never_sent
+from receiver.lifecycle.transition import Context, Row, departed, move, notice, write
+from receiver.services import Services
+from receiver.store import Transaction, journal, reading, tasks
+from receiver.store.tables import Task
+from receiver.store.tasks import Claim
+from receiver.tasks import leases
+
+log = structlog.get_logger()
+
+ASKED_NOTHING = "failed"
+UNDECIDED = "Two ends were told, and the provider could not be asked in time which is true. Look there."
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a look at a task: the state it was left in, and whether a request brought no usable answer."""
+
+    state: State | None
+    asked: bool = False
+    failed: bool = False
+
+
+async def check_now(services: Services, task_id: str) -> None:
+    """Ask about one task at once, unless somebody else is asking just now. Raises `NotFound` and `Conflict`.
+
+    The check goes on even if its caller is cancelled.
+    """
+    task = await services.store.read(lambda session: reading.task(session, task_id))
+    if task is None:
+        raise NotFound(f"There is no task {task_id}.")
+    if task.remote_id is None:
+        raise Conflict("The provider's id of this task is not known, so there is nothing to ask about.")
+    now, until = services.clock(), services.lease_end()
+    claim = await services.store.write(lambda tx: tasks.claim_one(tx, task_id, now, until))
+    if claim is not None:
+        await asyncio.shield(services.background.start(check(services, claim)))
+
+
+async def check(services: Services, claim: Claim, task: Task | None = None) -> Checked:
+    """Ask about a claimed task, write down what came of it, and give the lease back.
+
+    `task` is its row where that was read since it was claimed.
+    """
+    try:
+        return await _check(services, claim, task)
+    except StoreUnavailable:
+        leases.give_back(services, [claim])
+        raise
+
+
+async def _check(services: Services, claim: Claim, known: Task | None) -> Checked:
+    task = known or await services.store.read(lambda session: reading.task(session, claim.task_id))
+    if task is None:
+        return Checked(None)
+    if task.remote_id is None:
+        return await services.store.write(lambda tx: _Asked(services, claim, task).end(tx))
+    asked = _Asked(services, claim, task)
+    try:
+        await asked.ask(task.remote_id)
+    except asyncio.CancelledError:
+        await asyncio.shield(services.store.write(asked.give_back))
+        raise
+    try:
+        checked = await services.store.write(asked.end)
+    except StoreUnavailable:
+        raise
+    except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
+        asked.fail(fault)
+        checked = await services.store.write(asked.end)
+    log.info("check", task=task.id, provider=task.provider, state=checked.state, failed=checked.failed)
+    return checked
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One status request, or none where there is no id to ask about, and what follows from it."""
+
+    services: Services
+    claim: Claim
+    task: Task
+    asked_at: int | None = None
+    event: Event | None = None
+    error: ProviderError | Unreadable | None = None
+    answer: httpx.Response | None = None
+    notices: tuple[str, ...] = ()
+
+    async def ask(self, remote_id: str) -> None:
+        """Send the request and read its answer; whatever goes wrong becomes the check's error."""
+        self.asked_at = self.services.clock()
+        provider = self.services.providers.get(self.task.provider)
+        if provider is None:
+            self.error = NotSent("not_configured", f"{self.task.provider} is not configured; set its API key.")
+            return
+        try:
+            flow = provider.status(Remote(remote_id, self.task.model))
+            event = await self.services.outbound.run(provider.name, flow, answered=self._answered)
+        except (ProviderError, Unreadable) as error:
+            self.error = error
+        except Exception as fault:  # noqa: BLE001 - a fault of the adapter's code is a check that failed
+            self.fail(fault)
+        else:
+            self.event = event
+            if event.state is None:
+                self.event, self.error = None, Unreadable("The answer tells no state.")
+
+    def fail(self, fault: Exception) -> None:
+        """Take a fault of the adapter's code for a check without a usable answer."""
+        log.error("adapter_failed", task=self.task.id, provider=self.task.provider, exc_info=fault)
+        words = (
+            f"The {self.task.provider} adapter failed on an answer ({type(fault).__name__}); the log has the details."
+        )
+        self.event, self.error, self.notices = None, Unreadable(words), (words,)
+
+    def _answered(self, response: httpx.Response) -> None:
+        self.answer = response
+
+    def end(self, tx: Transaction) -> Checked:
+        """Apply the answer, plan the next look or end the task, and release the lease."""
+        context = self.services.context(self.task.provider)
+        row = tasks.current(tx, self.task.id)
+        if row is None:
+            return Checked(None)
+        news = pending.came_under(row["pending"], self.claim.number)
+        planned = row["next_check_at"] if news or row["next_check_at"] != self.task.next_check_at else None
+        history_id = None if self.asked_at is None else journal.note(tx, row["id"], context.now, "check")
+        outcome = ASKED_NOTHING
+        ours = row["claim"] == self.claim.number
+        if self.event is not None and ours:
+            outcome = apply(tx, row, self.event, Source(Via.CHECK, claim=self.claim.number), context).value
+        if history_id is not None:
+            self._keep(tx, row, context, history_id, outcome)
+        if ours:
+            write(tx, row, context, self._next_check(tx, row, context, planned) | {"leased_until": None})
+        return Checked(State(row["state"]), asked=history_id is not None, failed=self.error is not None)
+
+    def give_back(self, tx: Transaction) -> None:
+        """Release the lease of a check that was broken off: the task is due as before."""
+        row = tasks.current(tx, self.task.id)
+        if row is not None and row["claim"] == self.claim.number:
+            write(tx, row, self.services.context(self.task.provider), {"leased_until": None})
+
+    def _keep(self, tx: Transaction, row: Row, context: Context, history_id: int, outcome: str) -> None:
+        if self.event is not None and self.event.found_at is not None:
+            journal.tell(tx, history_id, {"found_at": self.event.found_at})
+        journal.add_check(
+            tx,
+            history_id=history_id,
+            task_id=row["id"],
+            asked_at=self.asked_at,
+            ended_at=context.now,
+            outcome=outcome,
+            http_status=self.answer.status_code if self.answer else None,
+            message=context.redact(str(self.error)) if self.error else None,
+            answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
+        )
+        write(tx, row, context, {"checks": row["checks"] + 1} | notice(row, *self.notices))
+
+    def _next_check(self, tx: Transaction, row: Row, context: Context, planned: int | None) -> dict[str, Any]:
+        """Return when the task is asked about next; ends one whose time is over.
+
+        `planned` is what somebody else planned while this check was under way: news has come that it knew nothing of.
+        """
+        until = awaited_until(row, context)
+        if until is None:
+            return {"next_check_at": None}
+        if context.now >= until:
+            expire(tx, row, context)
+            return {"next_check_at": None}
+        if row["remote_id"] is None:
+            return {"next_check_at": until}
+        if planned is not None and planned <= context.now:
+            return {"next_check_at": planned}
+        asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
+        later = min(context.now + context.schedule.pause(row["gaps"], context.chance, asked), until)
+        return {"next_check_at": later if planned is None else min(later, planned), "gaps": row["gaps"] + 1}
+
+
+def awaited_until(row: Row, context: Context) -> int | None:
+    """Return until when something is still to be learned about a task; None where nothing is.
+
+    A task under way is asked about until its deadline, and so is a success without a result. A contradiction of a
+    final state has as long from when it came; of an expired task the news is believed after one check.
+    """
+    state, due = State(row["state"]), context.schedule.due(departed(row))
+    if state not in SETTLED:
+        return due
+    if state is State.CANCELLED or row["remote_id"] is None:
+        return None
+    if (since := pending.since(row["pending"])) is not None:
+        return due if state is State.EXPIRED else max(due, context.schedule.due(since))
+    return due if state is State.SUCCEEDED and row["empties"] else None
+
+
+def expire(tx: Transaction, row: Row, context: Context) -> None:
+    """End a task at its deadline: a final callback that still awaits its confirmation is believed now; a success
+    without a result counts; anything else expires."""
+    awaited = pending.load(row["pending"])
+    if awaited is not None:
+        event, source = awaited
+        apply(tx, row, event, source, context)
+        if row["pending"] is not None:  # it contradicts an end that only the provider itself can undo
+            write(tx, row, context, notice(row, UNDECIDED))
+    elif row["empties"] and row["state"] not in SETTLED:
+        apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
+    if row["state"] not in SETTLED:
+        words = f"No end was heard of within {context.schedule.deadline:g} s."
+        why = never_sent(row) or Problem("deadline", words)
+        move(tx, row, State.EXPIRED, Via.CLOCK, context, why=why)

@@ -1,0 +1,36 @@
+"""Giving leases back that were taken in vain.
+
+Whoever claims tasks and then cannot work on them (the database is away, the service stops) gives them back here, so
+that others need not wait until they run out.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from receiver.core.states import State
+from receiver.lifecycle.transition import Row, write
+from receiver.services import Services
+from receiver.store import Transaction, tasks
+from receiver.store.tasks import Claim
+
+
+def give_back(services: Services, claims: Iterable[Claim]) -> None:
+    """Give leases back as soon as the database can be written; returns at once.
+
+    The lease on a submission that may be under way is kept: its end tells that the submission is unclear.
+    """
+    given = tuple(claims)
+
+    def unit(tx: Transaction) -> None:
+        for claim in given:
+            row = tasks.current(tx, claim.task_id)
+            if row is not None and row["claim"] == claim.number and row["state"] != State.SUBMITTING:
+                context = services.context(row["provider"])
+                write(tx, row, context, given_back(row, context.now))
+
+    services.background.start(services.insist(unit))
+
+
+def given_back(row: Row, now: int) -> dict[str, Any]:
+    """Return the change that gives a lease back with nothing sent: an order is due at once, for whoever looks next."""
+    return {"leased_until": None} | ({"next_check_at": now} if row["state"] == State.QUEUED else {})

@@ -1,0 +1,94 @@
+"""Reads a stored callback again, the same way in as a new one: verify -> read -> apply -> ask where that is due.
+
+For callbacks that a mended adapter can read now, whose signature a corrected secret fits, or whose task is known by
+now. `receiver replay` calls it. It invents no delivery: the one that is stored stays as it came, with its first
+outcome, and is not counted again; a note in the task's history says what came of reading it again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.core.errors import Conflict, NotFound
+from receiver.core.messages import Callback, Outcome
+from receiver.services import Services
+from receiver.store import Transaction, journal, reading, tasks
+from receiver.store.tables import Delivery
+from receiver.tasks.inbox import ASK, Address, Delivered, ask, read_callback
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of a stored delivery when it came (`was`), and what of reading it again."""
+
+    delivery: int
+    task_id: str | None
+    was: Outcome
+    outcome: Outcome
+
+
+async def replay(services: Services, delivery_id: int) -> Replayed:
+    """Read a stored delivery again, and ask its provider where what it says needs that.
+
+    A signature has to have been in its time window when the delivery came, not now. A delivery to an account that
+    names a task of ours by now becomes one of that task's, and is counted there; one that still names none is kept
+    with what it says now, until a task learns its id.
+
+    Raises `NotFound`, `Invalid` where its provider is not configured, `Conflict` where a task took it meanwhile.
+    """
+    replayed = await services.store.write(await replaying(services, delivery_id))
+    if replayed.outcome in ASK and replayed.task_id is not None:
+        await ask(services, replayed.task_id)
+    return replayed
+
+
+async def replaying(services: Services, delivery_id: int) -> Callable[[Transaction], Replayed]:
+    """Write the unit that reads a stored delivery again; raises what `replay` raises."""
+    stored = await services.store.read(lambda session: reading.delivery(session, delivery_id))
+    if stored is None:
+        raise NotFound(f"There is no delivery {delivery_id}; `receiver show TASK_ID` and the task's page name them.")
+    provider = services.provider(stored.provider)
+    # What came to an account names its task in the body; no URL of a task proves anything there.
+    own_url = stored.task_id if provider.takes_callbacks and stored.remote_id is None else None
+    callback = Callback(stored.headers, stored.body, stored.received_at)
+    delivered = Delivered(
+        Address(provider, own_url),
+        callback,
+        read_callback(provider, callback),
+        services.settings.confirm,
+        services.context(provider.name),
+    )
+    return _unit(delivered, stored)
+
+
+def _unit(delivered: Delivered, stored: Delivery) -> Callable[[Transaction], Replayed]:
+    delivery_id, was = int(stored.id or 0), Outcome(stored.outcome)
+
+    def take_in(tx: Transaction) -> Replayed:
+        task_id = stored.task_id or delivered.named(tx)
+        facts: dict[str, Any] = {}
+        if task_id is None:
+            waiting = delivered.waiting()
+            _require(journal.read_again(tx, delivery_id, **waiting))
+            return Replayed(delivery_id, None, was, Outcome(waiting["outcome"]))
+        task = tasks.current(tx, task_id)
+        if task is None:
+            raise NotFound(f"There is no task {task_id}.")
+        now = delivered.context.now
+        if stored.task_id is None:
+            history_id = journal.note(tx, task_id, now, "delivery")
+            _require(journal.read_again(tx, delivery_id, task_id=task_id, history_id=history_id))
+            facts["deliveries"] = task["deliveries"] + 1
+        # Its place in the history is before what it changes.
+        place = journal.note(tx, task_id, now, "note")
+        outcome = delivered.change(tx, task, facts)
+        words = f"Delivery {delivery_id}, {was} when it came, was read again: {outcome}."
+        journal.tell(tx, place, {"text": words, "delivery": delivery_id, "outcome": outcome.value})
+        return Replayed(delivery_id, task_id, was, outcome)
+
+    return take_in
+
+
+def _require(found: bool) -> None:  # noqa: FBT001 - whether the delivery was still as it was read
+    if not found:
+        raise Conflict("A task has taken this delivery meanwhile; read it again.")

@@ -1,0 +1,247 @@
+"""Reads a whole history again after an adapter was mended: stored callbacks, and stored answers of our own requests.
+
+`receiver replay --all` calls it. What would change is found out by letting it happen in a transaction that is then
+rolled back, so that nothing but the one way in decides what a message means.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import httpx
+
+from receiver.core.errors import Invalid, NotFound, ProviderError, Refused, Unreadable
+from receiver.core.messages import Callback, Event, Order, Outcome, Problem, Remote, Source
+from receiver.core.states import FINAL, State, Via
+from receiver.documents import moment
+from receiver.lifecycle.apply import apply
+from receiver.lifecycle.transition import Row
+from receiver.providers.base import Flow, Provider
+from receiver.services import Services
+from receiver.store import Session, Transaction, journal, reading, tasks
+from receiver.store import heard as hearing
+from receiver.store.heard import Heard
+from receiver.store.tables import Attempt, Check, Delivery, Task
+from receiver.tasks.inbox import read_callback
+from receiver.tasks.replay import Replayed, replay, replaying
+
+PAGE = 200
+"""Tasks whose names are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a task stands, as far as reading again may change it."""
+
+    state: State
+    remote_id: str | None
+    outputs: tuple[str, ...]
+    has_result: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What reading one stored message again changes of its task. `asks`: its provider is asked before that counts."""
+
+    heard: Heard
+    task_id: str | None
+    before: Standing | None
+    after: Standing | None
+    asks: bool = False
+
+
+class _LookedError(Exception):
+    """Rolls back what was only done to see what it changes."""
+
+    def __init__(self, change: Change | None) -> None:
+        super().__init__("nothing of this is stored")
+        self.change = change
+
+
+async def preview(services: Services, since: int) -> list[Change]:
+    """Tell what reading again what came since a time, in Unix milliseconds, would change. Changes nothing."""
+    found = [await _preview_one(services, heard) async for heard in _worth_reading(services, since)]
+    return [change for change in found if change is not None]
+
+
+async def carry_out(services: Services, changes: list[Change]) -> list[Change]:
+    """Read the messages of these changes again, for good; returns what changed."""
+    done = []
+    for change in changes:
+        if change.heard.kind == "delivery":
+            done.append(await _replay(services, change))
+            continue
+        unit = await _unit(services, change.heard)
+        if unit is not None and (made := await services.store.write(unit)) is not None:
+            done.append(made)
+    return done
+
+
+async def _replay(services: Services, change: Change) -> Change:
+    replayed = await replay(services, change.heard.id)
+    after = None if replayed.task_id is None else await services.store.read(_standing_of(replayed.task_id))
+    return replace(change, task_id=replayed.task_id, after=after)
+
+
+async def _preview_one(services: Services, heard: Heard) -> Change | None:
+    unit = await _unit(services, heard)
+    if unit is None:
+        return None
+
+    def look(tx: Transaction) -> None:
+        raise _LookedError(unit(tx))
+
+    try:
+        await services.store.write(look)
+    except _LookedError as looked:
+        return looked.change
+    except NotFound:
+        return None
+    raise AssertionError("a look always ends with what it saw")
+
+
+async def _worth_reading(services: Services, since: int) -> AsyncIterator[Heard]:
+    """Find the messages that may bring a task what it lacks: of each task at most one, the latest that tells an end."""
+    page = await services.store.read(partial(hearing.tasks_heard_of, since=since, after="", limit=PAGE))
+    while page:
+        for task_id in page:
+            if (heard := await _latest_end(services, task_id, since)) is not None:
+                yield heard
+        page = await services.store.read(partial(hearing.tasks_heard_of, since=since, after=page[-1], limit=PAGE))
+    for delivery_id in await services.store.read(lambda session: hearing.without_task(session, since)):
+        yield Heard("delivery", delivery_id)
+
+
+async def _latest_end(services: Services, task_id: str, since: int) -> Heard | None:
+    task, stored = await services.store.read(
+        lambda session: (reading.task(session, task_id), hearing.heard_of(session, task_id, since))
+    )
+    if task is None or await _lacks_nothing(services, task):
+        return None
+    for heard in stored:
+        event = await _read(services, task, heard)
+        if event is None or (heard.kind == "attempt" and task.state not in (State.UNCONFIRMED, State.EXPIRED)):
+            continue
+        if (event.state in FINAL and not event.empty) or (heard.kind == "attempt" and event.remote_id is not None):
+            return heard
+    return None
+
+
+def _is_unclear(row: Row) -> bool:
+    """Return whether the answer to a task's order still decides about it: nobody has told better since."""
+    return row["state"] in (State.UNCONFIRMED, State.EXPIRED) and row["remote_id"] is None
+
+
+async def _lacks_nothing(services: Services, task: Task) -> bool:
+    if task.state is not State.SUCCEEDED:
+        return task.state is State.CANCELLED
+    files = await services.store.read(lambda session: reading.outputs(session, [task.id]))
+    return bool(files[task.id]) or task.result is not None
+
+
+async def _read(services: Services, task: Task, heard: Heard) -> Event | None:
+    """Read one stored message with the adapter of today; None where it tells nothing, or was not kept whole."""
+    provider = services.providers.get(task.provider)
+    row = await services.store.read(lambda session: hearing.stored(session, heard))
+    if provider is None or row is None:
+        return None
+    if isinstance(row, Delivery):
+        return read_callback(provider, Callback(row.headers, row.body, row.received_at)).event
+    return _answer_again(provider, task, row)
+
+
+def _answer_again(provider: Provider, task: Task, row: Attempt | Check) -> Event | None:
+    """Give a provider the answer that came to its request once more."""
+    if row.answer is None or row.http_status is None or len(row.answer) >= journal.KEPT_BYTES:
+        return None
+    flow: Flow[Event]
+    if isinstance(row, Attempt):
+        flow = provider.submit(Order(task.id, task.model, task.input, complete=task.validated), None, row.key)
+    else:
+        flow = provider.status(Remote(task.remote_id or "", task.model))
+    try:
+        next(flow)
+        flow.send(httpx.Response(row.http_status, content=row.answer))
+    except StopIteration as done:
+        told: Event = done.value
+        return told
+    except Refused as error:
+        return Event(State.FAILED, error=Problem(error.code, error.message)) if isinstance(row, Attempt) else None
+    except (ProviderError, Unreadable):
+        return None
+    finally:
+        flow.close()
+    return None  # it would ask on
+
+
+async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Change | None] | None:
+    """Write the unit that reads one stored message again and tells what it changed."""
+    if heard.kind == "delivery":
+        try:
+            take_in = await replaying(services, heard.id)
+        except (NotFound, Invalid):
+            return None
+        return lambda tx: _of_delivery(tx, heard, take_in)
+    task = await services.store.read(lambda session: hearing.task_of(session, heard))
+    event = await _read(services, task, heard) if task is not None else None
+    if task is None or event is None:
+        return None
+    via = Via.SUBMISSION if heard.kind == "attempt" else Via.CHECK
+
+    def take_in_again(tx: Transaction) -> Change | None:
+        row = tasks.current(tx, task.id)
+        if row is None or (heard.kind == "attempt" and not _is_unclear(row)):
+            return None
+        context = services.context(task.provider)
+        before = _standing(tx, row, has_result=task.result is not None)
+        facts = {}
+        if heard.kind == "attempt" and event.state is State.FAILED:
+            if (purchase := journal.purchase(tx, task.id)) is None or purchase.id != heard.id:
+                return None  # another try may have bought it
+            journal.end_attempt(tx, heard.id, may_have_bought=False, outcome="refused")
+            facts["may_have_cost"] = False
+        place = journal.note(tx, task.id, context.now, "note")
+        outcome = apply(tx, row, event, Source(via), context, **facts)
+        what = "The answer to a submission" if heard.kind == "attempt" else "The answer to a check"
+        words = f"{what}, of {moment(heard.at)}, was read again: {outcome}."
+        journal.tell(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})
+        return _changed(tx, heard, row, before)
+
+    return take_in_again
+
+
+def _of_delivery(tx: Transaction, heard: Heard, take_in: Callable[[Transaction], Replayed]) -> Change | None:
+    known = tasks.of_delivery(tx, heard.id)
+    row = tasks.current(tx, known) if known else None
+    before = _standing(tx, row) if row else None
+    replayed = take_in(tx)
+    if replayed.task_id is None:
+        return None
+    row = tasks.current(tx, replayed.task_id)
+    if row is None:
+        return None
+    if before is None:
+        return Change(heard, replayed.task_id, None, _standing(tx, row), asks=replayed.outcome is Outcome.CONFIRMING)
+    return _changed(tx, heard, row, before, asks=replayed.outcome is Outcome.CONFIRMING)
+
+
+def _changed(tx: Transaction, heard: Heard, row: Row, before: Standing, *, asks: bool = False) -> Change | None:
+    after = _standing(tx, row, has_result=before.has_result or row.get("result") is not None)
+    return Change(heard, row["id"], before, after, asks) if after != before or asks else None
+
+
+def _standing_of(task_id: str) -> Callable[[Session], Standing | None]:
+    def read(session: Session) -> Standing | None:
+        task = reading.task(session, task_id)
+        if task is None:
+            return None
+        urls = tuple(output.url for output in reading.outputs(session, [task_id])[task_id])
+        return Standing(task.state, task.remote_id, urls, task.result is not None, task.error_message)
+
+    return read
+
+
+def _standing(tx: Transaction, row: Row, *, has_result: bool = False) -> Standing:
+    urls = tuple(tasks.output_urls(tx, row["id"]))
+    return Standing(State(row["state"]), row["remote_id"], urls, has_result, row["error_message"])

@@ -1,0 +1,205 @@
+"""`/openapi.json`: the table of operations as OpenAPI 3.1."""
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.core.messages import Outcome
+from receiver.core.states import State
+from receiver.web.api.endpoints import OPERATIONS, Operation
+from receiver.web.api.requests import KEY, MAX_KEY
+
+_TEXT = {"type": ["string", "null"]}
+_TIME = {"type": ["string", "null"], "format": "date-time"}
+_NUMBER = {"type": ["number", "null"]}
+_OBJECT = {"type": "object"}
+
+
+def _record(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list_of(name: str) -> dict[str, Any]:
+    return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
+
+
+SCHEMAS: dict[str, Any] = {
+    "Task": _record(
+        id={"type": "string"},
+        state={"enum": [state.value for state in State]},
+        provider={"type": "string"},
+        model={"type": "string"},
+        remote_id=_TEXT,
+        remote_state=_TEXT,
+        progress={"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        input=_OBJECT,
+        validated={"type": "boolean"},
+        metadata=_OBJECT,
+        outputs=_list_of("Output"),
+        result={},
+        error={"type": ["object", "null"], "properties": {"code": {"type": "string"}, "message": {"type": "string"}}},
+        credits=_record(estimated=_NUMBER, reserved=_NUMBER, charged=_NUMBER),
+        settled_by=_TEXT,
+        evidence=_record(token={"type": "boolean"}, signature=_TEXT, confirmed_at=_TIME),
+        notices={"type": "array", "items": {"type": "string"}},
+        retry_of=_TEXT,
+        attempts={"type": "integer"},
+        checks={"type": "integer"},
+        deliveries={"type": "integer"},
+        sandbox={"type": "boolean"},
+        created_at=_TIME,
+        submitted_at=_TIME,
+        finished_at=_TIME,
+        updated_at=_TIME,
+        next_check_at=_TIME,
+    ),
+    "Output": _record(url={"type": "string"}, kind={"type": "string"}, expires_at=_TIME, stored=_TEXT),
+    "Tasks": _record(tasks=_list_of("Task"), next=_TEXT),
+    "Happening": {
+        "type": "object",
+        "required": ["id", "at", "kind"],
+        "properties": {
+            "id": {"type": "integer"},
+            "at": _TIME,
+            "kind": {"enum": ["move", "attempt", "delivery", "check", "note"]},
+        },
+    },
+    "History": _record(events=_list_of("Happening")),
+    "Report": _record(**{n: {"type": "integer"} for n in ("submitted", "checked", "settled", "expired", "failed")}),
+    "Providers": _record(providers={"type": "array", "items": _OBJECT}),
+    "Balance": _record(name={"type": "string"}, credits={"type": "number"}),
+    "File": _record(provider={"type": "string"}, id=_TEXT, url={"type": "string"}, input=_OBJECT),
+    "Stats": _record(
+        tasks=_OBJECT,
+        time_to_settle=_OBJECT,
+        settled_by=_OBJECT,
+        callback_share=_NUMBER,
+        credits=_OBJECT,
+        spend=_OBJECT,
+    ),
+    "Outcome": _record(outcome={"enum": [outcome.value for outcome in Outcome]}),
+    "Status": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
+    "Problem": {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "items": _record(loc={"type": "array"}, msg={"type": "string"}),
+            },
+        },
+    },
+}
+
+
+async def openapi(_request: Request) -> Response:
+    """GET /openapi.json."""
+    return Response(_document(), media_type="application/json")
+
+
+@cache
+def _document() -> bytes:
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Receiver", "version": "1"},
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": SCHEMAS,
+        },
+    }
+    return json.dumps(document).encode("ascii")
+
+
+def _described(operation: Operation) -> dict[str, Any]:
+    answers = dict(operation.answers) if operation.open else {**operation.answers, 401: "Problem"}
+    described: dict[str, Any] = {
+        "summary": operation.summary,
+        "operationId": operation.endpoint.__name__,
+        "parameters": [*_path_parameters(operation.path), *_query_parameters(operation.query), *_headers(operation)],
+        "responses": {str(status): _answer(status, name, operation) for status, name in sorted(answers.items())},
+    }
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": _content(operation)}
+    if operation.open:
+        described["security"] = []
+    return described
+
+
+def _content(operation: Operation) -> dict[str, Any]:
+    schemas = [body.model_json_schema() for body in operation.body]
+    schema = {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+    if not operation.multipart:
+        return {"application/json": {"schema": schema}}
+    encoding = {"file": {"contentType": "image/*, video/*, audio/*"}}
+    return {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+
+
+def _links() -> dict[str, Any]:
+    """Say which operations take the id of a task that was made."""
+    return {
+        operation.endpoint.__name__: {
+            "operationId": operation.endpoint.__name__,
+            "parameters": {"id": "$response.body#/id"},
+        }
+        for operation in OPERATIONS
+        if operation.path.startswith("/api/tasks/{id}")
+    }
+
+
+def _answer(status: int, name: str, operation: Operation) -> dict[str, Any]:
+    if name == "text":
+        return {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    kind = "application/problem+json" if name == "Problem" else "application/json"
+    schema = {"$ref": f"#/components/schemas/{name}"}
+    described: dict[str, Any] = {"description": f"{status}", "content": {kind: {"schema": schema}}}
+    if name == "Task" and operation.keyed:
+        described["links"] = _links()
+    return described
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", path)
+    ]
+
+
+def _query_parameters(query: type[BaseModel] | None) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    schema = query.model_json_schema()
+    definitions = schema.get("$defs", {})
+    return [
+        {"name": name, "in": "query", "required": False, "schema": _inlined(part, definitions)}
+        for name, part in schema["properties"].items()
+    ]
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    """Put pydantic's local definitions where they are used: a parameter's schema has none of its own."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return definitions[part["$ref"].rsplit("/", 1)[1]]
+        return {name: _inlined(value, definitions) for name, value in part.items()}
+    return [_inlined(value, definitions) for value in part] if isinstance(part, list) else part
+
+
+def _headers(operation: Operation) -> list[dict[str, Any]]:
+    if not operation.keyed:
+        return []
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[ -~]+$"}
+    return [{"name": KEY, "in": "header", "required": False, "schema": schema}]

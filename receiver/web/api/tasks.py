@@ -1,0 +1,274 @@
+"""The API under `/api`: each endpoint reads a request, calls one function below and answers with a document."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from receiver.accounts import balance
+from receiver.config.settings import Settings
+from receiver.core.errors import NotFound, StoreUnavailable
+from receiver.core.states import SETTLED, State
+from receiver.documents import Document, history_document, moment, provider_document, task_document, to_json
+from receiver.providers import FAMILIES
+from receiver.providers.base import Provider
+from receiver.services import Services
+from receiver.store import Session, reading, spending
+from receiver.store.counts import Counts, counts
+from receiver.store.reading import Filter
+from receiver.store.spending import Spent
+from receiver.store.tables import Output, Task
+from receiver.tasks import adoption, poller, submission
+from receiver.tasks.checks import check_now
+from receiver.tasks.submission import NewTask
+from receiver.web import access
+from receiver.web.api import requests
+from receiver.web.bodies import read_body, read_json, read_object
+
+POLL_SECONDS = 50.0
+SPEND_DAYS = 30
+UNREAD = "Your order is stored, but the database cannot be read at the moment. Get this task again for the rest."
+
+
+def answer(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Answer with a JSON document."""
+    return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
+
+
+async def create_task(request: Request) -> Response:
+    """POST /api/tasks."""
+    await access.require_api(request)
+    requests.no_query(request)
+    key = requests.idempotency_key(request)
+    given = await read_json(request)
+    services, digest = _services(request), submission.digest_of(given)
+    if "remote_id" in given:
+        found = requests.checked(requests.TrackBody, given)
+        order = NewTask(found.provider, found.model, {}, found.metadata, key=key, digest=digest)
+        return await _created(request, *await adoption.track(services, order, found.remote_id))
+    body = requests.checked(requests.OrderBody, given)
+    order = NewTask(
+        body.provider, body.model, body.input, body.metadata, validate=body.validated, key=key, digest=digest
+    )
+    return await _created(request, *await submission.submit(services, order))
+
+
+async def list_tasks(request: Request) -> Response:
+    """GET /api/tasks."""
+    await access.require_api(request)
+    services, wanted = _services(request), requests.wanted(request)
+
+    def query(session: Session) -> Response:  # written where it is read: a megabyte may take a while
+        shown, following = _listed(services, wanted, session)
+        return answer({"tasks": shown, "next": following})
+
+    return await services.store.read(query)
+
+
+async def get_task(request: Request) -> Response:
+    """GET /api/tasks/{id}."""
+    await access.require_api(request)
+    query = requests.checked(requests.WaitQuery, dict(request.query_params), "query")
+    services, task_id = _services(request), request.path_params["id"]
+
+    def over(task: Task | None) -> bool:
+        return task is None or task.state in SETTLED
+
+    if query.wait:
+        await services.store.until(lambda session: reading.task(session, task_id), over, query.wait, of=[task_id])
+    return answer(await show(services, task_id))
+
+
+async def get_history(request: Request) -> Response:
+    """GET /api/tasks/{id}/history."""
+    await access.require_api(request)
+    requests.no_query(request)
+    services, task_id = _services(request), request.path_params["id"]
+    await show(services, task_id)
+    rows = await services.store.read(lambda session: reading.history(session, task_id))
+
+    def show_events() -> Response:
+        return answer({"events": [history_document(row, told, services.redactor) for row, told in rows]})
+
+    return await asyncio.to_thread(show_events)  # strangers fill it: it may take a while
+
+
+async def check_task(request: Request) -> Response:
+    """POST /api/tasks/{id}/check."""
+    await _bare(request)
+    services, task_id = _services(request), request.path_params["id"]
+    await check_now(services, task_id)
+    return answer(await show(services, task_id))
+
+
+async def retry_task(request: Request) -> Response:
+    """POST /api/tasks/{id}/retry."""
+    await _bare(request)
+    services, key = _services(request), requests.idempotency_key(request)
+    return await _created(request, *await submission.retry(services, request.path_params["id"], key))
+
+
+async def cancel_task(request: Request) -> Response:
+    """POST /api/tasks/{id}/cancel."""
+    await _bare(request)
+    services, task_id = _services(request), request.path_params["id"]
+    await submission.cancel(services, task_id)
+    return answer(await show(services, task_id))
+
+
+async def adopt_task(request: Request) -> Response:
+    """POST /api/tasks/{id}/adopt."""
+    await access.require_api(request)
+    requests.no_query(request)
+    services, task_id = _services(request), request.path_params["id"]
+    body = requests.checked(requests.AdoptBody, await read_json(request))
+    if body.remote_id is not None:
+        await adoption.adopt(services, task_id, body.remote_id)
+    else:
+        await adoption.not_bought(services, task_id)
+    return answer(await show(services, task_id))
+
+
+async def poll(request: Request) -> Response:
+    """POST /api/poll."""
+    await _bare(request)
+    services, report, stop = _services(request), Counter[str](), asyncio.Event()
+    sweeping = services.background.start(poller.sweep(services, report, stop))
+    # What is under way after the last claim may take one request's time.
+    await asyncio.wait({sweeping}, timeout=max(POLL_SECONDS - services.settings.timeout - 1, 1))
+    stop.set()
+    await asyncio.wait({sweeping}, timeout=min(services.settings.timeout, POLL_SECONDS - 1))
+    if sweeping.done():
+        sweeping.result()  # raises what ended the sweep early: a database that could not be written
+    return answer({name: report[name] for name in poller.COUNTED})
+
+
+async def list_providers(request: Request) -> Response:
+    """GET /api/providers."""
+    await access.require_api(request)
+    requests.no_query(request)
+    return answer({"providers": provider_documents(_services(request).providers, _services(request).settings)})
+
+
+async def get_balance(request: Request) -> Response:
+    """GET /api/providers/{name}/balance."""
+    await access.require_api(request)
+    requests.no_query(request)
+    name = request.path_params["name"]
+    return answer({"name": name, "credits": await balance(_services(request), name)})
+
+
+async def stats(request: Request) -> Response:
+    """GET /api/stats."""
+    await access.require_api(request)
+    requests.no_query(request)
+    return answer(await read_stats(_services(request)))
+
+
+async def read_stats(services: Services) -> Document:
+    """Return what is counted over all tasks, and what each account cost on each of the last days."""
+    since = spending.day_of(services.clock()) - SPEND_DAYS * spending.DAY
+    told, spent = await services.store.read(lambda session: (counts(session), spending.per_day(session, since)))
+    return stats_document(told) | {"spend": spend_document(spent)}
+
+
+async def show(services: Services, task_id: str) -> Document:
+    """Return a task's document; raises `NotFound`."""
+    found = await services.store.read(lambda session: _task(session, task_id))
+    if found is None:
+        raise NotFound(f"There is no task {task_id[:60]}.")
+    return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
+
+
+async def show_all(services: Services, wanted: Filter) -> tuple[list[Document], str | None]:
+    """Return the documents of tasks that a filter lets through, as many as one answer holds, and the next cursor."""
+    return await services.store.read(lambda session: _listed(services, wanted, session))
+
+
+def _listed(services: Services, wanted: Filter, session: Session) -> tuple[list[Document], str | None]:
+    rows, following = reading.listing_page(session, wanted)
+    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
+    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
+
+
+def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:
+    """Return every configured account, then the families that are not configured."""
+    documents = [
+        provider_document(
+            name,
+            provider.family,
+            provider,
+            provider.models,
+            signed=getattr(settings.providers[name], "webhook_secret", None) is not None,
+        )
+        for name, provider in providers.items()
+    ]
+    missing = [name for name in FAMILIES if name not in providers]
+    return documents + [provider_document(name, name, None, FAMILIES[name].models) for name in missing]
+
+
+def stats_document(told: Counts) -> Document:
+    """Return the counts as a document; times are in seconds."""
+    tasks: dict[str, dict[str, int]] = {}
+    for (provider, state), number in told.tasks.items():
+        tasks.setdefault(provider, {})[state.value] = number
+    settled = sum(told.settled_by.values())
+    return {
+        "tasks": tasks,
+        "time_to_settle": {"p50": told.quantile(0.5), "p95": told.quantile(0.95)},
+        "settled_by": told.settled_by,
+        "callback_share": told.settled_by.get("callback", 0) / settled if settled else None,
+        "credits": {
+            provider: {
+                "estimated": sums.estimated,
+                "reserved": sums.reserved,
+                "charged": sums.charged,
+                "spent": sums.spent,
+            }
+            for provider, sums in told.credits.items()
+        },
+    }
+
+
+def spend_document(spent: list[Spent]) -> Document:
+    """Return what each account cost by day (UTC); unlike credits are never summed over accounts."""
+    accounts: Document = {}
+    for each in spent:
+        day = {"day": (moment(each.day) or "")[:10], "credits": each.credits, "tasks": each.tasks}
+        accounts.setdefault(each.account, []).append(day)
+    return accounts
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def _task(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
+    task = reading.task(session, task_id)
+    return None if task is None else (task, reading.outputs(session, [task_id])[task_id])
+
+
+async def _bare(request: Request) -> None:
+    """Let in a call that needs no body and takes no query."""
+    await access.require_api(request)
+    requests.no_query(request)
+    if body := await read_body(request, 1024):
+        requests.checked(requests.EmptyBody, read_object(body))
+
+
+async def _created(request: Request, task_id: str, is_new: bool) -> Response:  # noqa: FBT001 - as submission gives it
+    services = _services(request)
+    prefix = services.settings.path_prefix
+    headers: dict[str, Any] = {"Location": f"{prefix}/api/tasks/{task_id}"}
+    try:
+        document = await show(services, task_id)
+    except StoreUnavailable:
+        if not is_new:
+            raise
+        # It is stored: whoever is told otherwise orders it again, and pays twice.
+        document = {"id": task_id, "state": State.QUEUED.value, "notices": [UNREAD]}
+    return answer(document, 201 if is_new else 200, headers)

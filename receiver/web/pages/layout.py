@@ -1,0 +1,136 @@
+"""The frame of every page: session, templates, security headers, and errors as pages.
+
+`pages` wraps each handler in `page`. What is rendered here is escaped by Jinja2, never by hand.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from receiver.core.errors import ReceiverError, StoreUnavailable
+from receiver.documents import moment
+from receiver.services import Services
+from receiver.web import access, sessions
+from receiver.web.headers import HEADERS
+from receiver.web.pages import times, wording
+from receiver.web.problems import RETRY_SECONDS, status_of
+
+MAX_WAY_BACK = 2000
+"""Characters of a path of ours to go on to after the login."""
+
+Handler = Callable[[Request], Awaitable[Response]]
+OnTrouble = Callable[[Request, StoreUnavailable], Awaitable[Response]]
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "media-src 'self' https:{media}; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {
+    "moment": moment,
+    "absolute": times.absolute,
+    "relative": times.relative,
+    "span": times.span,
+    "credits": wording.credits_,
+}
+
+
+def page(handler: Handler, *, open_to_all: bool = False, unstored: OnTrouble | None = None) -> Handler:
+    """Make a handler a page: behind the login, its errors shown as pages, with the headers that every page has.
+
+    `unstored` answers instead of an error page while the database is away.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            known = await access.identify(request) is not None or open_to_all
+            return await handler(request) if known else _to_login(request)
+        except StoreUnavailable as error:
+            if unstored is None:
+                raise
+            return await unstored(request, error)
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            response = await answer(request)
+        except HTTPException as error:
+            response = _error(request, error.status_code, error.detail)
+            response.headers.update(error.headers or {})
+        except ReceiverError as error:
+            response = _error(request, status_of(error), str(error))
+        if response.status_code == 503:
+            response.headers["Retry-After"] = str(RETRY_SECONDS)
+        session = access.session_of(request)
+        if session is not None and "set-cookie" not in response.headers:
+            sessions.renew(request, response, session)
+        response.headers.update(HEADERS | {"Content-Security-Policy": _policy(services_of(request))})
+        return response
+
+    return endpoint
+
+
+def services_of(request: Request) -> Services:
+    """Return what the application was wired with."""
+    services: Services = request.app.state.services
+    return services
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> Response:
+    """Render a template inside the frame."""
+    services = services_of(request)
+    frame = {
+        "prefix": services.settings.path_prefix,
+        "sandbox": services.settings.sandbox,
+        "now": services.clock(),
+        "here": _path(request),
+        "signed_in": access.session_of(request) is not None,
+        "csrf": access.form_token(request),
+    }
+    text = TEMPLATES.get_template(template).render(frame | context)
+    return HTMLResponse(text.encode("utf-8", "replace"), status)  # what is no Unicode must not cost the page
+
+
+def redirect(request: Request, path: str) -> Response:
+    """Send the browser to one of our own paths, with GET."""
+    return RedirectResponse(services_of(request).settings.path_prefix + path, 303)
+
+
+def _path(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", "")) or "/"
+
+
+def _to_login(request: Request) -> Response:
+    """Ask who it is, and come back after: to the page itself, or to the one that its form stood on."""
+    query = request.scope["query_string"].decode("latin-1")
+    wanted = _path(request) + (f"?{query}" if query else "")
+    if request.method not in access.SAFE:
+        task_id = request.path_params.get("id")
+        wanted = f"/tasks/{task_id}" if task_id else "/"
+    return redirect(request, f"/login?{urlencode({'next': wanted if len(wanted) <= MAX_WAY_BACK else '/'})}")
+
+
+def _error(request: Request, status: int, message: str) -> Response:
+    task_id = request.path_params.get("id") if status != 404 else None
+    phrase = HTTPStatus(status).phrase
+    return render(request, "error.html", status, code=status, phrase=phrase, message=message, task_id=task_id)
+
+
+def _policy(services: Services) -> str:
+    """Return the content security policy; the sandbox's videos come over plain http from this service itself."""
+    own = urlsplit(services.settings.public_url or "")
+    return _POLICY.format(media=f" {own.scheme}://{own.netloc}" if services.settings.sandbox else "")

@@ -1,0 +1,219 @@
+"""The pages: each handler reads a request, calls one function below, and renders a template or sends the browser on.
+
+`app` mounts `ROUTES` at the root. Everything here works without JavaScript; `static/page.js` only adds liveness.
+Whatever changes something is a POST of a form of this session, and what spends carries a hidden idempotency key.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from receiver.accounts import balance
+from receiver.core.catalog import Model
+from receiver.core.errors import Conflict, Fault, Invalid, NotFound, StoreUnavailable
+from receiver.core.states import SETTLED
+from receiver.documents import task_document
+from receiver.store import Session, reading, spending
+from receiver.store.counts import by_state
+from receiver.tasks import adoption, submission
+from receiver.tasks.checks import check_now
+from receiver.web.pages import forms, history, listing, login, order_form, providers, task, wording
+from receiver.web.pages.layout import page, redirect, render, services_of
+from receiver.web.pages.static_files import StaticFiles
+
+
+async def show_tasks(request: Request) -> Response:
+    """GET /: the tasks, newest first, those that need a look before them."""
+    services, wanted = services_of(request), listing.read(request)
+    now = services.clock()
+
+    def query(session: Session) -> dict[str, Any]:
+        return {
+            "tasks": reading.brief_listing(session, wanted.filter),
+            "looks": [] if wanted.chosen else reading.brief_listing(session, listing.attention(now)),
+            "counted": by_state(session),
+        }
+
+    found = await services.store.read(query)
+    accounts = sorted({*services.providers, *(account for account, _ in found["counted"])})
+    return render(
+        request,
+        "tasks.html",
+        **found,
+        wanted=wanted,
+        numbers=listing.by_state(found["counted"], wanted.filter.provider),
+        accounts=accounts,
+        settled=SETTLED,
+        words=wording,
+        redacted=services.redactor.text,
+        full=len(found["tasks"]) == wanted.filter.limit,
+        address=services.settings.public_url or services.settings.own_address,
+        example=_example(request),
+    )
+
+
+async def show_task(request: Request) -> Response:
+    """GET /tasks/{id}: one task, and everything that happened to it."""
+    services, task_id = services_of(request), request.path_params["id"]
+
+    def query(session: Session) -> Any:
+        found = reading.task(session, task_id)
+        if found is None:
+            raise NotFound(f"There is no task {task_id[:60]}.")
+        return found, reading.outputs(session, [task_id])[task_id], reading.history(session, task_id)
+
+    found, outputs, events = await services.store.read(query)
+
+    def show_all() -> Response:
+        return render(
+            request,
+            "task.html",
+            task=found,
+            credits=task_document(found, outputs, services.redactor, sandbox=services.settings.sandbox)["credits"],
+            meaning=task.meaning(found, [row for row, _ in events]),
+            actions=task.actions(services, found),
+            files=task.files(services.settings, outputs, services.redactor),
+            evidence=task.evidence(found),
+            deadline=task.deadline(services, found),
+            steps=history.timeline(events, services.redactor),
+            done=wording.DONE.get(request.query_params.get("done", ""), ""),
+            redacted=services.redactor.text,
+            pretty=task.pretty,
+            words=wording,
+            settled=SETTLED,
+            key=forms.new_key(),
+        )
+
+    return await asyncio.to_thread(show_all)  # strangers fill its history: it may take a while
+
+
+async def check_task(request: Request) -> Response:
+    """POST /tasks/{id}/check: ask the provider now."""
+    await forms.our_form(request)
+    task_id = request.path_params["id"]
+    await check_now(services_of(request), task_id)
+    return redirect(request, f"/tasks/{task_id}?done=check")
+
+
+async def cancel_task(request: Request) -> Response:
+    """POST /tasks/{id}/cancel: never send a queued task."""
+    await forms.our_form(request)
+    task_id = request.path_params["id"]
+    await submission.cancel(services_of(request), task_id)
+    return redirect(request, f"/tasks/{task_id}?done=cancel")
+
+
+async def retry_task(request: Request) -> Response:
+    """POST /tasks/{id}/retry: order the same again, which spends."""
+    form = await forms.our_form(request)
+    task_id, _ = await submission.retry(services_of(request), request.path_params["id"], forms.key_of(form))
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def adopt_task(request: Request) -> Response:
+    """POST /tasks/{id}/adopt: a person says what became of an unclear task."""
+    form, services = await forms.our_form(request), services_of(request)
+    task_id = request.path_params["id"]
+    if form.get("found") == "no":
+        await adoption.not_bought(services, task_id)
+    else:
+        await adoption.adopt(services, task_id, form.get("remote_id", ""))
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def show_new(request: Request) -> Response:
+    """GET /new: the choice of a model, or the form of the chosen one."""
+    services = services_of(request)
+    provider, name = (request.query_params.get(field, "").strip() for field in ("provider", "model"))
+    if provider not in services.providers or not name:
+        return render(request, "choose.html", accounts=providers.accounts(services), provider=provider)
+    return _order_form(request, provider, name, {"key": forms.new_key()})
+
+
+async def order_task(request: Request) -> Response:
+    """POST /new: order a task, which spends; what was typed is kept where it cannot be taken."""
+    form, services = await forms.our_form(request, forms.MAX_ORDER), services_of(request)
+    provider, name = form.get("provider", ""), form.get("model", "")
+    try:
+        order = order_form.order(provider, name, _model(request, provider, name), form)
+        task_id, _ = await submission.submit(services, order)
+    except Invalid as error:
+        return _order_form(request, provider, name, form, faults=error.faults, status=422)
+    except Conflict:
+        words = "was sent before with other content, and that order stands. Sent once more, this is a second order."
+        fault = Fault(("This form",), words)
+        return _order_form(request, provider, name, form | {"key": forms.new_key()}, faults=(fault,), status=409)
+    return redirect(request, f"/tasks/{task_id}")
+
+
+async def keep_order(request: Request, error: StoreUnavailable) -> Response:
+    """POST /new while the database is away: nothing is ordered, and nothing typed is lost."""
+    form = await forms.our_form(request, forms.MAX_ORDER)
+    fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
+    return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
+
+
+async def ask_balance(request: Request) -> Response:
+    """POST /providers/{name}/balance: ask a provider what is left, and show it with the rest."""
+    await forms.our_form(request)
+    name = request.path_params["name"]
+    return await show_providers(request, {name: await balance(services_of(request), name)})
+
+
+async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:
+    """GET /providers: what is configured, and what to set for the rest."""
+    services = services_of(request)
+    since = spending.day_of(services.clock()) - providers.SPEND_DAYS * spending.DAY
+    return render(
+        request,
+        "providers.html",
+        accounts=providers.accounts(services),
+        missing=providers.missing(services),
+        spent=await services.store.read(lambda session: spending.per_day(session, since)),
+        day=providers.day,
+        balances=balances or {},
+    )
+
+
+def _order_form(
+    request: Request, provider: str, name: str, form: forms.Form, *, faults: tuple[Fault, ...] = (), status: int = 200
+) -> Response:
+    model = _model(request, provider, name)
+    shown = order_form.offer(model, form, faults)
+    return render(
+        request, "new.html", status, provider=provider, name=name, model=model, form=shown, key=form.get("key", "")
+    )
+
+
+def _model(request: Request, provider: str, name: str) -> Model | None:
+    account = services_of(request).providers.get(provider)
+    return account.models.get(name) if account else None
+
+
+def _example(request: Request) -> tuple[str, str]:
+    """Name an account and a model for the example of a first order."""
+    accounts = services_of(request).providers
+    return next(((name, next(iter(account.models), "MODEL")) for name, account in accounts.items()), ("", ""))
+
+
+ROUTES: list[BaseRoute] = [
+    Route("/login", page(login.show_login, open_to_all=True), methods=["GET"]),
+    Route("/login", page(login.log_in, open_to_all=True), methods=["POST"]),
+    Route("/logout", page(login.log_out), methods=["POST"]),
+    Route("/", page(show_tasks), methods=["GET"]),
+    Route("/tasks/{id}", page(show_task), methods=["GET"]),
+    Route("/tasks/{id}/check", page(check_task), methods=["POST"]),
+    Route("/tasks/{id}/cancel", page(cancel_task), methods=["POST"]),
+    Route("/tasks/{id}/retry", page(retry_task), methods=["POST"]),
+    Route("/tasks/{id}/adopt", page(adopt_task), methods=["POST"]),
+    Route("/new", page(show_new), methods=["GET"]),
+    Route("/new", page(order_task, unstored=keep_order), methods=["POST"]),
+    Route("/providers", page(show_providers), methods=["GET"]),
+    Route("/providers/{name}/balance", page(ask_balance), methods=["POST"]),
+    Mount("/static", StaticFiles(Path(__file__).with_name("static"))),
+]

@@ -1,0 +1,60 @@
+"""The throttle: who waits, for how long, and how much it remembers."""
+
+import pytest
+
+from receiver.web.pages.login_throttle import FAILURES, SECONDS, Throttle, network_of
+
+NOW = 1_790_000_000_000
+
+
+def failed(client: str, *, times: int = FAILURES, now: int = NOW) -> Throttle:
+    throttle = Throttle()
+    for _ in range(times):
+        throttle.fail(client, now)
+    return throttle
+
+
+def test_one_failure_fewer_costs_no_pause() -> None:
+    assert failed("192.0.2.1", times=FAILURES - 1).pause("192.0.2.1", NOW) == 0
+
+
+def test_the_pause_ends_a_minute_after_the_first_of_the_failures() -> None:
+    throttle = failed("192.0.2.1", times=1)
+    for _ in range(FAILURES):
+        throttle.fail("192.0.2.1", NOW + 30_000)
+    assert throttle.pause("192.0.2.1", NOW + 30_000) == SECONDS
+    assert throttle.pause("192.0.2.1", NOW + 89_999) == 0.001
+    assert throttle.pause("192.0.2.1", NOW + 90_000) == 0
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out_for_longer() -> None:
+    throttle = failed("192.0.2.1", now=NOW + 3_600_000)
+    assert throttle.pause("192.0.2.1", NOW) == 0
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("unix:", "unix:"),
+        ("x" * 1000, "x" * 64),
+    ],
+)
+def test_clients_are_told_apart_by_what_one_customer_has(client: str, network: str) -> None:
+    assert network_of(client) == network
+
+
+@pytest.mark.row("F8")
+def test_it_remembers_no_more_than_it_can_hold_and_forgets_the_quiet_first() -> None:
+    throttle = Throttle(100)
+    for number in range(300):
+        for _ in range(FAILURES):
+            throttle.fail(f"10.0.{number >> 8}.{number & 255}", NOW)
+        throttle.fail("192.0.2.1", NOW)
+    kept = [number for number in range(300) if throttle.pause(f"10.0.{number >> 8}.{number & 255}", NOW)]
+    assert kept == list(range(201, 300))
+    assert throttle.pause("192.0.2.1", NOW) > 0
