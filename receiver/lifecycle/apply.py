@@ -1,316 +1,391 @@
-"""Apply an `Event` to a task: the one function that changes a state, its history row, and what follows from it.
+"""`apply`, by which whatever a provider says changes a task: submissions, callbacks, checks and people all end here.
 
-Submission, inbox, checks and the clock all end here, inside a unit of `Store.write`. It sends nothing and decides
-only by `states.MOVES`; that news does not fit is an outcome, never an error.
+It runs inside a transaction and sends nothing. `_learn` collects what an event fills in whatever becomes of the state;
+one function for each thing that an event can be then decides, and returns all columns that it writes as a `Decision`.
+That an event does not fit is an outcome, never an error.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from receiver.core.amounts import to_millionths
-from receiver.core.messages import Event, Outcome, Output, Source
+from receiver.core.messages import Event, Outcome, Source
 from receiver.core.states import FINAL, SETTLED, State, Via, may_move
-from receiver.lifecycle import pending
-from receiver.lifecycle.transition import Context, Row, departed, move, notice, without_notice, write
+from receiver.lifecycle.pending import Pending, came_during, read_pending
+from receiver.lifecycle.transition import (
+    Context,
+    add_notices,
+    deadline_counts_from,
+    remove_notice,
+    transition,
+    write_changes,
+)
 from receiver.providers.results import without_inputs
 from receiver.store import Transaction, journal, tasks
-from receiver.store.tables import as_json
+from receiver.store.task_row import TaskChanges, TaskRow
 
-MAX_EMPTIES = 5
-"""Answers that say "done" and bring nothing, after which a task counts as succeeded without a result."""
+MAX_EMPTY_SUCCESSES = 5
+"""Status answers that say "done" and bring nothing, after which a task counts as succeeded without a result."""
 NO_RESULT = "The provider says that it is done and gave no result."
 CLOCK_SLACK = 3_600_000
 """Milliseconds by which a provider's clock may be behind ours before its time of the end is disbelieved."""
 
-NOT_YET_TAKEN = frozenset({State.QUEUED, State.SUBMITTING, State.UNCONFIRMED})
+OutputRow = dict[str, Any]
+NOT_YET_ACCEPTED = frozenset({State.QUEUED, State.SUBMITTING, State.UNCONFIRMED})
 
 
-def apply(tx: Transaction, task: Row, event: Event, source: Source, context: Context, **facts: Any) -> Outcome:
-    """Let one piece of news change a task, as far as the state machine allows.
+def apply(
+    tx: Transaction,
+    task: TaskRow,
+    event: Event,
+    source: Source,
+    context: Context,
+    *,
+    changes: TaskChanges | None = None,
+) -> Outcome:
+    """Let one event change a task, as far as the state machine allows.
 
-    `task` is the row as `store.tasks.current` gave it in this transaction; it is kept up to date. `facts` are columns
-    that are written whatever becomes of the state.
+    `task` is the row as `store.tasks.current` gave it in this transaction; it is kept up to date. `changes` are
+    written whatever becomes of the state.
     """
     if event.found_at is not None and event.outputs:
-        event = without_inputs(event, tasks.ordered_with(tx, task["id"]))
-    return _News(tx, task, event, source, context, facts).apply()
+        event = without_inputs(event, tasks.ordered_with(tx, task.id))
+    if names_other_task(task, event):
+        words = f"The provider also named the id {event.remote_id}; {task.remote_id}, known first, stays."
+        write_changes(tx, task, context, (changes or {}) | add_notices(task.notices, words))
+        if source.via is not Via.SUBMISSION:
+            return Outcome.UNMATCHED
+        event, changes = replace(event, remote_id=None), None  # the answer to our own submission still counts
+    report = _Report(tx, task, event, source, context, changes or {})
+    report = replace(report, facts=_learn(report))
+    return _carry_out(report, _decide(report))
 
 
-@dataclass(slots=True)
-class _News:
-    """One event on its way into one task. `facts` collects what it fills in, whatever becomes of the state."""
+def names_other_task(task: TaskRow, event: Event) -> bool:
+    """Return whether an event brings another id than the one that its task has."""
+    return task.remote_id is not None and event.remote_id is not None and event.remote_id != task.remote_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """One event about one task. `facts` are the columns that it writes whatever becomes of the state."""
 
     tx: Transaction
-    task: Row
+    task: TaskRow
     event: Event
     source: Source
     context: Context
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: TaskChanges
 
-    def apply(self) -> Outcome:  # noqa: PLR0911 - one line for each thing that news can be
-        if self._names_another():
-            return self._keep_first_id()
-        self._collect_facts()
-        state, told = State(self.task["state"]), self.event.state
-        if told is None:
-            return self._ask()
-        if self.event.empty and state not in FINAL:
-            return self._done_without_result()
-        if told is state:
-            return self._same_state()
-        if told in FINAL and not self._counts():
-            return self._keep_aside()
-        if may_move(state, told, self.source.via) and not (self.event.empty and state is State.FAILED):
-            return self._move(told)
-        return self._too_late()
+    @property
+    def remote_id(self) -> str | None:
+        """Return the provider's id, if it is known by now."""
+        return self.facts.get("remote_id") or self.task.remote_id
 
-    def _counts(self) -> bool:
-        """Tell whether a final state counts as it is: its evidence is good, or the deadline is over and there is
-        nothing to ask about."""
-        return self.source.believed or (self.task["state"] in SETTLED and not self._known_id())
+    @property
+    def pending(self) -> dict[str, Any] | None:
+        """Return the column `pending` as this event leaves it."""
+        return self.facts.get("pending", self.task.pending)
 
-    def _known_id(self) -> str | None:
-        known: str | None = self.facts.get("remote_id") or self.task["remote_id"]
-        return known
+    @property
+    def is_trusted(self) -> bool:
+        """Return whether a final state counts without a confirmation: its evidence is good, or the deadline is over
+        and there is no id to ask about."""
+        return self.source.believed or (self.task.state in SETTLED and not self.remote_id)
 
-    def _names_another(self) -> bool:
-        known, told = self.task["remote_id"], self.event.remote_id
-        return known is not None and told is not None and known != told
-
-    def _keep_first_id(self) -> Outcome:
-        """Keep the first of two remote ids; only the answer to our own submission still counts as news."""
-        words = f"The provider also named the id {self.event.remote_id}; {self.task['remote_id']}, known first, stays."
-        write(self.tx, self.task, self.context, self.facts | notice(self.task, words))
-        if self.source.via is not Via.SUBMISSION:
-            return Outcome.UNMATCHED
-        return apply(self.tx, self.task, replace(self.event, remote_id=None), self.source, self.context)
-
-    def _collect_facts(self) -> None:
-        """Collect facts that are still empty, which even late news may fill."""
-        self._learn_id()
-        if self._answers_what_awaits() and self.event.state in FINAL and not self.event.empty:
-            self.facts["pending"] = None
-        for name in ("reserved", "charged"):
-            value = getattr(self.event, name) if self.source.believed else None  # it counts against the day's limit
-            if value is not None and self.task[name] is None:
-                self.facts[name] = to_millionths(value)
-        if self.event.notices:
-            self._notice(*self.event.notices)
-
-    def _answers_what_awaits(self) -> bool:
-        """Return whether this is the answer to a check that was begun after whatever awaits its confirmation came."""
-        return self.source.via is Via.CHECK and not pending.came_under(self.task["pending"], self.source.claim)
-
-    def _learn_id(self) -> None:
-        """Take a remote id that this task lacks and no other task holds."""
-        told = self.event.remote_id
-        if told is None or self.task["remote_id"] is not None:
-            return
-        holder = tasks.by_remote(self.tx, self.task["provider"], told)
-        if holder is None:
-            self.facts |= {"remote_id": told, "may_have_cost": True}
-            self._take_held(told)
-            awaits = self.facts.get("pending", self.task["pending"]) is not None or self.task["state"] == State.EXPIRED
-            if awaits or self.task["deliveries"]:  # which told no id: now there is something to ask about
-                self.facts["next_check_at"] = self.context.now
-        else:
-            self._notice(f"The provider gave the id {told}, which {holder} already holds; it was not taken.")
-
-    def _take_held(self, told: str) -> None:
-        """Take callbacks to the account that came before the id was known; the last final one awaits confirmation."""
-        held = journal.take_held(self.tx, self.task["provider"], told, self.task["id"], self.context.now)
-        if held:
-            kept: int = self.facts["deliveries"] if "deliveries" in self.facts else self.task["deliveries"]
-            self.facts["deliveries"] = kept + len(held)
-            self.facts["next_check_at"] = self.context.now
-        if final := [event for event in held if event is not None]:
-            self.facts["pending"] = final[-1]
-
-    def _notice(self, *sentences: str) -> None:
-        self.facts |= notice(self.task | self.facts, *sentences)
-
-    def _ask(self) -> Outcome:
-        """Take news without a state as a reason to ask; an id in it proves that the task was taken."""
-        if self.event.remote_state is not None and self.task["remote_state"] is None:
-            self.facts["remote_state"] = self.event.remote_state
-        if self.facts.get("remote_id") and self.task["state"] in NOT_YET_TAKEN:
-            self._move(State.SUBMITTED)
-        self._write(self._due_now())
-        return Outcome.CONFIRMING
-
-    def _due_now(self) -> dict[str, Any]:
-        """Make the task due at once, if there is an id to ask about and an answer could change something."""
-        may_ask = self._known_id() and self.task["state"] != State.CANCELLED
-        return {"next_check_at": self.context.now} if may_ask else {}
-
-    def _done_without_result(self) -> Outcome:
-        """Keep a success that brings nothing running and ask again; at last believe it, with a notice."""
-        # Callbacks may come many times over; only answers to our own requests are counted one by one.
-        told_by_callback = self.source.via is Via.CALLBACK
-        self.facts["empties"] = max(self.task["empties"], 1) if told_by_callback else self.task["empties"] + 1
-        if not self._counts():
-            return self._keep_aside(State.RUNNING)
-        over = self.context.now >= self.context.schedule.due(departed(self.task))
-        if self.facts["empties"] >= MAX_EMPTIES or over:
-            return self._succeed_without_result()
-        if self.task["state"] != State.RUNNING:
-            return self._move(State.RUNNING)
-        self._write(self._newer())
-        return Outcome.APPLIED
-
-    def _succeed_without_result(self) -> Outcome:
-        """Believe it at last; a callback that awaits its confirmation may have brought the result."""
-        awaited = pending.load(self.facts.get("pending", self.task["pending"]))
-        if awaited is not None and awaited[0].state is State.SUCCEEDED and not awaited[0].empty:
-            self.event = awaited[0]
-        else:
-            self._notice(NO_RESULT)
-        return self._move(State.SUCCEEDED)
-
-    def _keep_aside(self, meanwhile: State = State.SUBMITTED) -> Outcome:
-        """Keep a final state of weak evidence until the provider confirms it, and make the task due at once.
-
-        A task that was not known to be taken is now, so that it is never sent again.
-        """
-        state = State(self.task["state"])
-        self.facts["pending"] = as_json(pending.dump(self.event, self.source, self.context.now, self.task["claim"]))
-        if state in FINAL and state is not self.event.state:
-            self._notice(self._contradiction("the provider is asked"))
-        elif state in NOT_YET_TAKEN or (meanwhile is State.RUNNING and state is State.SUBMITTED):
-            self._move(meanwhile)
-        self._write(self._due_now())
-        return Outcome.CONFIRMING
-
-    def _same_state(self) -> Outcome:
-        """Take newer progress; tell a repetition from a second result."""
-        if self.event.state in FINAL:
-            return self._told_again()
-        if self._is_behind():
-            self._write()
-            return Outcome.LATE
-        newer = self._newer()
-        self._write(newer)
-        return Outcome.APPLIED if newer else Outcome.REPEATED
-
-    def _told_again(self) -> Outcome:
-        """Fill what the first news of an end left empty; a second result beside a first one leaves a notice."""
-        task_id, urls = self.task["id"], [output.url for output in self.event.outputs]
-        known = tasks.output_urls(self.tx, task_id) if urls else []
-        brings_files = bool(urls) and not known
-        brings_result = self.event.result is not None and not tasks.has_result(self.tx, task_id)
-        if not brings_files and not brings_result:
-            if urls and urls != known:
-                self._notice("The provider reported success again with other URLs; the first stay.")
-            self._write()
-            return Outcome.REPEATED
-        if not self._counts():
-            return self._keep_aside()
-        if brings_files:
-            tasks.insert_outputs(self.tx, task_id, map(self._output_row, self.event.outputs))
-        if brings_result:
-            self.facts["result"] = as_json(self.event.result)
-        self.facts |= {"empties": 0, "pending": None, "next_check_at": None}
-        self.facts |= without_notice(self.task | self.facts, NO_RESULT)
-        journal.note(self.tx, task_id, self.context.now, "note", {"text": "The result came after the end."})
-        self._write()
-        return Outcome.APPLIED
-
-    def _is_behind(self) -> bool:
-        known, told = self.task["progress"], self.event.progress
+    @property
+    def is_behind(self) -> bool:
+        """Return whether it tells of less progress than is known."""
+        known, told = self.task.progress, self.event.progress
         return known is not None and told is not None and told < known
 
-    def _newer(self) -> dict[str, Any]:
-        newer: dict[str, Any] = {}
-        if self.event.progress is not None and self.event.progress != self.task["progress"] and not self._is_behind():
-            newer["progress"] = self.event.progress
-        if self.event.remote_state is not None and self.event.remote_state != self.task["remote_state"]:
-            newer["remote_state"] = self.event.remote_state
-        return newer
+    @property
+    def deadline(self) -> int:
+        """Return the task's deadline."""
+        return self.context.schedule.due(deadline_counts_from(self.task))
 
-    def _move(self, target: State) -> Outcome:
-        """Make the move that the event tells of."""
-        values = self.facts | self._newer()
-        if self.task["state"] == State.QUEUED or (self.task["attempts"] and target is not State.FAILED):
-            values["may_have_cost"] = True  # it had arrived after all
-        if target in FINAL:
-            values = {name: value for name, value in values.items() if name != "next_check_at"} | self._settled(target)
-        else:
-            values |= self._going_on()
-        why = self.event.error if target is State.FAILED else None
-        if not move(self.tx, self.task, target, self.source.via, self.context, why=why, **values):
+    def notices(self, *sentences: str) -> TaskChanges:
+        """Return the change that adds sentences to the notices as this event leaves them."""
+        return add_notices(self.facts.get("notices", self.task.notices), *sentences)
+
+    def check_now(self) -> TaskChanges:
+        """Return the change that makes the task due at once, if there is an id and an answer could change something."""
+        may_ask = self.remote_id and self.task.state is not State.CANCELLED
+        return {"next_check_at": self.context.now} if may_ask else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What becomes of an event: its outcome, every column that it writes, and the state that its task moves to."""
+
+    outcome: Outcome
+    changes: TaskChanges
+    target: State | None = None
+    outputs: tuple[OutputRow, ...] = ()
+    note: str | None = None
+
+
+# --- what an event fills in, also a late one
+
+
+def _learn(report: _Report) -> TaskChanges:
+    """Return the columns that are still empty and that the event fills, whatever becomes of the state."""
+    task, event = report.task, report.event
+    facts: TaskChanges = report.facts | _learn_id(report)
+    if _answers_pending(report) and event.state in FINAL and not event.empty:
+        facts["pending"] = None
+    if report.source.believed:  # it counts against the limit of the day
+        if event.reserved is not None and task.reserved is None:
+            facts["reserved"] = to_millionths(event.reserved)
+        if event.charged is not None and task.charged is None:
+            facts["charged"] = to_millionths(event.charged)
+    return facts | add_notices(facts.get("notices", task.notices), *event.notices)
+
+
+def _learn_id(report: _Report) -> TaskChanges:
+    """Return the changes for an id that the task lacks and no other task holds, with the callbacks held for it."""
+    task, remote_id, now = report.task, report.event.remote_id, report.context.now
+    if remote_id is None or task.remote_id is not None:
+        return {}
+    holder = tasks.by_remote(report.tx, task.provider, remote_id)
+    if holder is not None:
+        return report.notices(f"The provider gave the id {remote_id}, which {holder} already holds; it was not taken.")
+    changes: TaskChanges = {"remote_id": remote_id, "may_have_cost": True}
+    held = journal.take_held(report.tx, task.provider, remote_id, task.id, now)
+    if held:
+        changes["deliveries"] = report.facts.get("deliveries", task.deliveries) + len(held)
+    if final := [event for event in held if event is not None]:
+        changes["pending"] = final[-1]
+    awaits_check = changes.get("pending", report.pending) is not None or task.state is State.EXPIRED
+    if held or awaits_check or task.deliveries:  # which brought no id: now there is something to ask about
+        changes["next_check_at"] = now
+    return changes
+
+
+def _answers_pending(report: _Report) -> bool:
+    """Return whether this answers a check that began after the pending event came."""
+    return report.source.via is Via.CHECK and not came_during(report.task, report.source.claim)
+
+
+# --- what an event is
+
+
+def _decide(report: _Report) -> _Decision:
+    state, told = report.task.state, report.event.state
+    if told is None:
+        return _without_state(report)
+    if report.event.empty and state not in FINAL:
+        return _success_without_result(report)
+    if told is state:
+        return _told_again(report) if told in FINAL else _still_under_way(report)
+    if told in FINAL and not report.is_trusted:
+        return await_confirmation(report)
+    if report.event.empty and state is State.FAILED:
+        return _late(report)
+    return _moved(report, told)
+
+
+def _without_state(report: _Report) -> _Decision:
+    """Take an event without a state as a reason to ask; an id in it proves that the task was accepted."""
+    task, event, facts = report.task, report.event, report.facts
+    if event.remote_state is not None and task.remote_state is None:
+        facts = facts | {"remote_state": event.remote_state}
+    target = State.SUBMITTED if report.facts.get("remote_id") and task.state in NOT_YET_ACCEPTED else None
+    return _needs_check(replace(report, facts=facts), target)
+
+
+def _success_without_result(report: _Report) -> _Decision:
+    """Keep a success that brings nothing running and ask again; at last believe it, with a notice."""
+    task = report.task
+    # Callbacks may come many times over; only answers to our own requests are counted one by one.
+    empties = max(task.empties, 1) if report.source.via is Via.CALLBACK else task.empties + 1
+    report = replace(report, facts=report.facts | {"empties": empties})
+    if not report.is_trusted:
+        return await_confirmation(report, State.RUNNING)
+    if empties >= MAX_EMPTY_SUCCESSES or report.context.now >= report.deadline:
+        return _succeed_at_last(report)
+    if task.state is not State.RUNNING:
+        return _moved(report, State.RUNNING)
+    return _Decision(Outcome.APPLIED, report.facts | _progress(report))
+
+
+def _succeed_at_last(report: _Report) -> _Decision:
+    """Believe a success without a result; a pending callback may have brought the result."""
+    pending = read_pending(report.pending)
+    if pending is not None and pending.event.state is State.SUCCEEDED and not pending.event.empty:
+        report = replace(report, event=pending.event)
+    else:
+        report = replace(report, facts=report.facts | report.notices(NO_RESULT))
+    return _moved(report, State.SUCCEEDED)
+
+
+def await_confirmation(report: _Report, meanwhile: State = State.SUBMITTED) -> _Decision:
+    """Keep a final state of weak evidence until the provider confirms it, and make the task due at once.
+
+    A task that was not known to be accepted is now, so that it is never sent again.
+    """
+    task, state = report.task, report.task.state
+    pending = Pending(report.event, report.source, report.context.now, task.claim)
+    facts: TaskChanges = report.facts | {"pending": pending.as_column()}
+    if state in FINAL and state is not report.event.state:
+        facts |= report.notices(_contradiction(report, "the provider is asked"))
+    accepts = state in NOT_YET_ACCEPTED or (meanwhile is State.RUNNING and state is State.SUBMITTED)
+    return _needs_check(replace(report, facts=facts), meanwhile if accepts else None)
+
+
+def _needs_check(report: _Report, target: State | None) -> _Decision:
+    """Ask the provider at once, and move the task on where that is possible."""
+    if target is None or not may_move(report.task.state, target, report.source.via):
+        return _Decision(Outcome.CONFIRMING, report.facts | report.check_now())
+    moved = _moved(report, target)
+    return replace(moved, outcome=Outcome.CONFIRMING, changes=moved.changes | report.check_now())
+
+
+def _still_under_way(report: _Report) -> _Decision:
+    """Take newer progress of a task that is in this state already."""
+    if report.is_behind:
+        return _Decision(Outcome.LATE, report.facts)
+    progress = _progress(report)
+    return _Decision(Outcome.APPLIED if progress else Outcome.REPEATED, report.facts | progress)
+
+
+def _told_again(report: _Report) -> _Decision:
+    """Fill what the first event of an end left empty; a second result beside a first one leaves a notice."""
+    tx, task_id, event, facts = report.tx, report.task.id, report.event, report.facts
+    urls = [output.url for output in event.outputs]
+    known = tasks.output_urls(tx, task_id) if urls else []
+    brings_files = bool(urls) and not known
+    brings_result = event.result is not None and not tasks.has_result(tx, task_id)
+    if not brings_files and not brings_result:
+        if urls and urls != known:
+            facts = facts | report.notices("The provider reported success again with other URLs; the first stay.")
+        return _Decision(Outcome.REPEATED, facts)
+    if not report.is_trusted:
+        return await_confirmation(report)
+    facts = facts | {"empties": 0, "pending": None, "next_check_at": None}
+    facts |= remove_notice(facts.get("notices", report.task.notices), NO_RESULT)
+    if brings_result:
+        facts["result"] = event.result
+    outputs = _output_rows(report) if brings_files else ()
+    return _Decision(Outcome.APPLIED, facts, outputs=outputs, note="The result came after the end.")
+
+
+def _late(report: _Report) -> _Decision:
+    """Write only what was empty; a final state that contradicts the one we have leaves a notice."""
+    facts = report.facts
+    if report.event.state in FINAL and report.task.state in FINAL:
+        facts = facts | report.notices(_contradiction(report, "nothing was changed"))
+    return _Decision(Outcome.LATE, facts)
+
+
+def _moved(report: _Report, target: State) -> _Decision:
+    """Move the task to the state that the event tells of; it is late where the state machine does not allow that."""
+    task = report.task
+    if not may_move(task.state, target, report.source.via):
+        return _late(report)
+    changes: TaskChanges = report.facts | _progress(report)
+    if task.state is State.QUEUED or (task.attempts and target is not State.FAILED):
+        changes["may_have_cost"] = True  # it had arrived after all
+    if target not in FINAL:
+        return _Decision(Outcome.APPLIED, changes | _first_check(report), target)
+    changes.pop("next_check_at", None)
+    changes |= _settled_by(report, target)
+    if report.event.charged is not None:
+        changes["charged"] = to_millionths(report.event.charged)
+    if target is State.SUCCEEDED:
+        changes |= {"progress": 1.0, "result": report.event.result}
+        changes |= _go_on_asking(report) if report.event.empty else {"empties": 0}
+    outputs = _output_rows(report) if target is State.SUCCEEDED else ()
+    return _Decision(Outcome.APPLIED, changes | _contradicting_end(report, target), target, outputs)
+
+
+# --- parts of these
+
+
+def _progress(report: _Report) -> TaskChanges:
+    task, event, changes = report.task, report.event, TaskChanges()
+    if event.progress is not None and event.progress != task.progress and not report.is_behind:
+        changes["progress"] = event.progress
+    if event.remote_state is not None and event.remote_state != task.remote_state:
+        changes["remote_state"] = event.remote_state
+    return changes
+
+
+def _first_check(report: _Report) -> TaskChanges:
+    """Schedule the first check of a task that was accepted; one that is scheduled earlier stays."""
+    task, now = report.task, report.context.now
+    counts_from = deadline_counts_from(task)
+    since = min(counts_from, now) if report.source.via is Via.SUBMISSION else now
+    first = report.context.schedule.first_check(since, counts_from, callback=bool(task.callback_url))
+    scheduled = report.facts.get("next_check_at")
+    if scheduled is None and task.state is State.SUBMITTED:
+        scheduled = task.next_check_at
+    return {"next_check_at": first if scheduled is None else min(first, scheduled), "gaps": 0}
+
+
+def _settled_by(report: _Report, target: State) -> TaskChanges:
+    """Say who brought the end and why it is believed; a check that confirms a callback leaves it the merit."""
+    source, confirmed_at = report.source, None
+    if source.via is Via.CHECK:
+        confirmed_at = report.context.now
+        pending = read_pending(report.task.pending)
+        if pending is not None and pending.event.state is target:
+            source = pending.source
+    return {
+        "settled_by": source.via.value,
+        "token_seen": source.token,
+        "signature": source.signature,
+        "confirmed_at": confirmed_at,
+    }
+
+
+def _contradicting_end(report: _Report, target: State) -> TaskChanges:
+    """Go on awaiting the confirmation of another end than the one told now, unless a check tells it."""
+    pending = read_pending(report.pending)
+    if pending is None or pending.event.state is target or _answers_pending(report):
+        return {}
+    words = f"A callback that awaits its confirmation says {pending.event.state}; the provider is asked."
+    kept: TaskChanges = {"pending": report.pending}
+    return kept | report.check_now() | report.notices(words)
+
+
+def _go_on_asking(report: _Report) -> TaskChanges:
+    """Schedule the next check of a success without a result, up to its deadline."""
+    context, task = report.context, report.task
+    if report.remote_id is None or context.now >= report.deadline:
+        return {}
+    later = context.schedule.next_try(context.now, deadline_counts_from(task), task.gaps, context.chance)
+    return {"next_check_at": later, "gaps": task.gaps + 1}
+
+
+def _contradiction(report: _Report, what_then: str) -> str:
+    whence = "A status answer" if report.source.via is Via.CHECK else "A callback"
+    return f"{whence} says {report.event.state}, although the task is {report.task.state}; {what_then}."
+
+
+def _output_rows(report: _Report) -> tuple[OutputRow, ...]:
+    """Return the rows of the event's files; their links live from the provider's own time of the end, if it can be."""
+    context, expires, ended = report.context, None, report.event.ended_at
+    if context.output_ttl_seconds is not None:
+        if ended is None or not report.task.created_at - CLOCK_SLACK <= ended <= context.now:
+            ended = context.now
+        expires = ended + round(context.output_ttl_seconds * 1000)
+    return tuple({"url": output.url, "kind": output.kind, "expires_at": expires} for output in report.event.outputs)
+
+
+# --- writing it
+
+
+def _carry_out(report: _Report, decision: _Decision) -> Outcome:
+    """Write what was decided: the state and the columns, then what belongs to them."""
+    tx, task, context = report.tx, report.task, report.context
+    if decision.target is not None:
+        why = report.event.error if decision.target is State.FAILED else None
+        if not transition(tx, task, decision.target, report.source.via, context, changes=decision.changes, why=why):
             return Outcome.LATE
-        if target is State.SUCCEEDED:
-            tasks.insert_outputs(self.tx, self.task["id"], map(self._output_row, self.event.outputs))
-        return Outcome.APPLIED
-
-    def _settled(self, target: State) -> dict[str, Any]:
-        """Say who brought the news and why it is believed; a check that confirms a callback leaves it the merit."""
-        source, confirmed = self.source, None
-        if source.via is Via.CHECK:
-            confirmed = self.context.now
-            awaited = pending.load(self.task["pending"])
-            if awaited is not None and awaited[0].state is target:
-                source = awaited[1]
-        values: dict[str, Any] = {
-            "settled_by": source.via.value,
-            "token_seen": source.token,
-            "signature": source.signature,
-            "confirmed_at": confirmed,
-        }
-        if target is State.SUCCEEDED:
-            values |= {"progress": 1.0, "result": None if self.event.result is None else as_json(self.event.result)}
-            values |= self._go_on_asking() if self.event.empty else {"empties": 0}
-        values |= self._keep_contradiction(target)
-        if self.event.charged is not None:
-            values["charged"] = to_millionths(self.event.charged)
-        return values
-
-    def _go_on_asking(self) -> dict[str, Any]:
-        """Plan the next check of a success without a result, up to its deadline."""
-        due = self.context.schedule.due(departed(self.task))
-        if self._known_id() is None or self.context.now >= due:
-            return {}
-        gaps = self.task["gaps"]
-        later = self.context.schedule.next_try(self.context.now, departed(self.task), gaps, self.context.chance)
-        return {"next_check_at": later, "gaps": gaps + 1}
-
-    def _keep_contradiction(self, target: State) -> dict[str, Any]:
-        """Keep awaiting the confirmation of another end than the one told now, unless a check tells it."""
-        kept = self.facts.get("pending", self.task["pending"])
-        awaited = pending.load(kept)
-        if awaited is None or awaited[0].state is target or self._answers_what_awaits():
-            return {}
-        words = f"A callback that awaits its confirmation says {awaited[0].state}; the provider is asked."
-        return {"pending": kept} | self._due_now() | notice(self.task | self.facts, words)
-
-    def _going_on(self) -> dict[str, Any]:
-        since = min(departed(self.task), self.context.now) if self.source.via is Via.SUBMISSION else self.context.now
-        first = self.context.schedule.first_check(since, departed(self.task), callback=bool(self.task["callback_url"]))
-        planned = self.facts.get("next_check_at")
-        if planned is None and self.task["state"] == State.SUBMITTED:
-            planned = self.task["next_check_at"]
-        return {"next_check_at": first if planned is None else min(first, planned), "gaps": 0}
-
-    def _output_row(self, output: Output) -> dict[str, Any]:
-        expires, now = None, self.context.now
-        if self.context.output_ttl_seconds is not None:
-            ended = self.event.ended_at
-            if ended is None or not self.task["created_at"] - CLOCK_SLACK <= ended <= now:
-                ended = now
-            expires = ended + round(self.context.output_ttl_seconds * 1000)
-        return {"url": output.url, "kind": output.kind, "expires_at": expires}
-
-    def _too_late(self) -> Outcome:
-        """Keep the facts of late news; a final state that contradicts the one we have leaves a notice."""
-        if self.event.state in FINAL and self.task["state"] in FINAL:
-            self._notice(self._contradiction("nothing was changed"))
-        self._write()
-        return Outcome.LATE
-
-    def _contradiction(self, what_then: str) -> str:
-        whence = "A status answer" if self.source.via is Via.CHECK else "A callback"
-        return f"{whence} says {self.event.state}, although the task is {self.task['state']}; {what_then}."
-
-    def _write(self, values: dict[str, Any] | None = None) -> None:
-        if changes := self.facts | (values or {}):
-            write(self.tx, self.task, self.context, changes)
+    elif decision.changes:
+        write_changes(tx, task, context, decision.changes)
+    tasks.insert_outputs(tx, task.id, decision.outputs)
+    if decision.note is not None:
+        journal.note(tx, task.id, context.now, "note", {"text": decision.note})
+    return decision.outcome

@@ -1,53 +1,60 @@
-"""A final callback kept aside until the provider confirms it: how it is written into the task's row and read back."""
+"""A final event that awaits its confirmation: how it is kept in the column `pending` of its task, and read back."""
 
-import json
+from dataclasses import dataclass
 from typing import Any
 
 from receiver.core.messages import Event, Output, Problem, Source
 from receiver.core.states import State, Via
+from receiver.store.task_row import TaskRow
 
 
-def dump(event: Event, source: Source, since: int, claim: int = 0) -> dict[str, Any]:
-    """Write a final event as JSON; `since` is when it came, in Unix milliseconds, and `claim` the task's claim then."""
-    return {
-        "state": event.state,
-        "remote_state": event.remote_state,
-        "outputs": [[output.url, output.kind] for output in event.outputs],
-        "result": event.result,
-        "error": [event.error.code, event.error.message] if event.error else None,
-        "charged": event.charged,
-        "ended_at": event.ended_at,
-        "token": source.token,
-        "signature": source.signature,
-        "since": since,
-        "claim": claim,
-    }
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A final event that awaits its confirmation, where it came from, and when (Unix milliseconds).
+
+    `claim` is the task's claim when it came: a check under that claim had begun before, and cannot confirm it.
+    """
+
+    event: Event
+    source: Source
+    since: int
+    claim: int = 0
+
+    def as_column(self) -> dict[str, Any]:
+        """Return what the column `pending` holds."""
+        event = self.event
+        return {
+            "state": event.state,
+            "remote_state": event.remote_state,
+            "outputs": [[output.url, output.kind] for output in event.outputs],
+            "result": event.result,
+            "error": [event.error.code, event.error.message] if event.error else None,
+            "charged": event.charged,
+            "ended_at": event.ended_at,
+            "token": self.source.token,
+            "signature": self.source.signature,
+            "since": self.since,
+            "claim": self.claim,
+        }
 
 
-def load(value: str | None) -> tuple[Event, Source] | None:
-    """Read what `dump` wrote, as it stands in the row."""
-    found = json.loads(value) if value else None
-    if not found:
+def read_pending(column: dict[str, Any] | None) -> Pending | None:
+    """Read what the column `pending` holds. What an earlier release kept has no time and no claim: both are 0."""
+    if not column:
         return None
     event = Event(
-        State(found["state"]),
-        remote_state=found["remote_state"],
-        outputs=tuple(Output(url, kind) for url, kind in found["outputs"]),
-        result=found["result"],
-        error=Problem(*found["error"]) if found["error"] else None,
-        charged=found["charged"],
-        ended_at=found["ended_at"],
+        State(column["state"]),
+        remote_state=column["remote_state"],
+        outputs=tuple(Output(url, kind) for url, kind in column["outputs"]),
+        result=column["result"],
+        error=Problem(*column["error"]) if column["error"] else None,
+        charged=column["charged"],
+        ended_at=column["ended_at"],
     )
-    return event, Source(Via.CALLBACK, token=found["token"], signature=found["signature"])
+    source = Source(Via.CALLBACK, token=column["token"], signature=column["signature"])
+    return Pending(event, source, int(column.get("since", 0)), int(column.get("claim", 0)))
 
 
-def since(value: str | None) -> int | None:
-    """Return when a final event came that still awaits its confirmation; 0 where an earlier release kept it."""
-    found = json.loads(value) if value else None
-    return int(found.get("since", 0)) if found else None
-
-
-def came_under(value: str | None, claim: int | None) -> bool:
-    """Return whether what awaits its confirmation came while the check with this claim was under way, or later."""
-    found = json.loads(value) if value else None
-    return found is not None and claim is not None and int(found.get("claim", 0)) >= claim
+def came_during(task: TaskRow, claim: int | None) -> bool:
+    """Return whether the pending event came while the check with this claim was under way, or later."""
+    return task.pending is not None and claim is not None and int(task.pending.get("claim", 0)) >= claim

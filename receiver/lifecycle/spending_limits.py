@@ -5,16 +5,16 @@ refuses at once what could never pass. It decides nothing else about the task: i
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from receiver.config.settings import ProviderConfig
 from receiver.core.amounts import to_credits, to_millionths
 from receiver.core.errors import Fault, Invalid
 from receiver.core.messages import Problem
 from receiver.core.states import State
-from receiver.lifecycle.transition import Context, Row
+from receiver.lifecycle.transition import Context
 from receiver.providers.base import Rate
 from receiver.store import Transaction, spending
+from receiver.store.task_row import TaskChanges, TaskRow
 
 UNCONFIRMED_COUNTS = 15 * 60 * 1000
 """Milliseconds after its departure for which an unconfirmed task holds a place of `_MAX_RUNNING`."""
@@ -47,11 +47,11 @@ def refuse_dearer_than_a_day(account: str, config: ProviderConfig, estimated: in
     raise Invalid([Fault(("model",), f"{words}; order something cheaper or raise the limit")])
 
 
-def reason_to_wait(tx: Transaction, task: Row, config: ProviderConfig, rate: Rate | None, now: int) -> Wait | None:
-    """Say why this task must not be sent now, or None. `now` is in Unix milliseconds."""
+def reason_to_wait(tx: Transaction, task: TaskRow, config: ProviderConfig, rate: Rate | None, now: int) -> Wait | None:
+    """Return why this task must not be sent now, or None. `now` is in Unix milliseconds."""
     if config.max_running is None and config.max_credits_per_day is None and rate is None:
         return None
-    account = task["provider"]
+    account = task.provider
     spending.lock(tx, account)
     return (
         _too_many_running(tx, account, config.max_running, now)
@@ -60,33 +60,33 @@ def reason_to_wait(tx: Transaction, task: Row, config: ProviderConfig, rate: Rat
     )
 
 
-def hold(task: Row, wait: Wait, context: Context) -> dict[str, Any]:
+def hold(task: TaskRow, wait: Wait, context: Context) -> TaskChanges:
     """Return the change that keeps a task held: by what, and that its deadline does not count before it is free.
 
     Once it was free, its deadline goes on counting, whatever holds it later.
     """
-    if task["attempts"]:
+    if task.attempts:
         return {"held_by": wait.limit}
     longest = LONGEST_HOLD - context.schedule.due(0)
-    return {"held_by": wait.limit, "deadline_from": task["created_at"] + max(longest, 0)}
+    return {"held_by": wait.limit, "deadline_from": task.created_at + max(longest, 0)}
 
 
-def let_go(task: Row, now: int) -> dict[str, Any]:
+def let_go(task: TaskRow, now: int) -> TaskChanges:
     """Return the change for a task that no limit holds: from the first such moment on its deadline counts."""
-    if task["held_by"] is None:
+    if task.held_by is None:
         return {}
-    if task["attempts"]:
+    if task.attempts:
         return {"held_by": None}
-    return {"held_by": None, "deadline_from": min(now, task["deadline_from"])}
+    return {"held_by": None, "deadline_from": min(now, task.deadline_from or now)}
 
 
-def never_sent(task: Row) -> Problem | None:
+def never_sent(task: TaskRow) -> Problem | None:
     """Return the error of a task that was queued to its deadline, held by a limit or never tried; else None."""
-    if task["state"] != State.QUEUED:
+    if task.state != State.QUEUED:
         return None
-    if task["held_by"] is not None:
-        words = f"{task['held_by']} held it back until its deadline"
-    elif task["attempts"] == 0 and task["gaps"] == 0:
+    if task.held_by is not None:
+        words = f"{task.held_by} held it back until its deadline"
+    elif task.attempts == 0 and task.gaps == 0:
         words = "the service stopped before it could send it"
     else:
         return None
@@ -106,14 +106,14 @@ def _too_many_running(tx: Transaction, account: str, most: int | None, now: int)
     return Wait(words, f"{name}={most}")
 
 
-def _too_much_spent(tx: Transaction, task: Row, most: float | None, now: int) -> Wait | None:
+def _too_much_spent(tx: Transaction, task: TaskRow, most: float | None, now: int) -> Wait | None:
     """Count what today (UTC) cost: charged, else reserved, else estimated."""
     if most is None:
         return None
-    allowed, price = to_millionths(most), task["estimated"] or 0
-    if spending.spent_on(tx, task["provider"], spending.day_of(now)) + price <= allowed:
+    allowed, price = to_millionths(most), task.estimated or 0
+    if spending.spent_on(tx, task.provider, spending.day_of(now)) + price <= allowed:
         return None
-    name, shown = _variable(task["provider"], "MAX_CREDITS_PER_DAY"), _amount(allowed)
+    name, shown = _variable(task.provider, "MAX_CREDITS_PER_DAY"), _amount(allowed)
     words = f"Waits for tomorrow (UTC): with this one, today would cost more than {name}, {shown} credits."
     if price > allowed:
         words = f"Waits for a higher limit: it alone costs {_amount(price)} credits, and {name} is {shown}."

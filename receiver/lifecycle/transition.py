@@ -1,12 +1,12 @@
-"""The guarded move of a task with its history row, and what every change of a task depends on.
+"""`transition`, which every change of a task's state passes, and `write_changes`, which every other change passes.
 
-`lifecycle` calls it for news, submission, checks and the poller for reasons of our own. Nobody else changes a state.
+`apply` decides what a provider's word changes; attempts, checks, deadlines and people have reasons of their own. What
+all of them depend on besides the task is a `Context`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from receiver.core.messages import Problem
 from receiver.core.redaction import redact_values
@@ -14,24 +14,16 @@ from receiver.core.states import SETTLED, State, Via, may_move
 from receiver.lifecycle.schedule import Schedule
 from receiver.store import Transaction, journal, tasks
 from receiver.store.reading import AHEAD
-from receiver.store.tables import as_json
+from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_NOTICES = 20
-PASSING = ("Not sent:", "Not taken yet:", "Waits ", "The answer to a try is not known")
-"""Beginnings of notices that tell why a task was not handed over yet; the history keeps the tries themselves."""
-
-THEIR_WORDS = frozenset({"error_code", "error_message", "remote_state"})
-"""Columns that hold texts of a provider's making and are shown: providers echo callback URLs in what they say."""
-THEIR_VALUES = frozenset({"notices", "result"})
-"""Columns that hold JSON with such texts."""
-
-Row = dict[str, Any]
-"""A task's row as `store.tasks.current` gives it; kept up to date while its transaction lasts."""
+WAITING_NOTICES = ("Not sent:", "Not taken yet:", "Waits ", "The answer to a try is not known")
+"""Beginnings of notices that say why a task waits to be sent; the history keeps the attempts themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a change depends on besides the task: the time, the account's pauses, its URLs' lifetime in seconds, a
+    """What a change depends on besides the task: the time, the account's schedule, how many seconds its links live, a
     random number from 0 to 1, and what takes our secrets out of a text."""
 
     now: int
@@ -41,90 +33,110 @@ class Context:
     redact: Callable[[str], str] = str
 
 
-def move(
-    tx: Transaction, task: Row, target: State, via: Via, context: Context, *, why: Problem | None = None, **values: Any
-) -> bool:
-    """Move a task for a reason of ours (a try, a crash, a deadline, a person), with its history row.
+class DeadlineTimes(Protocol):
+    """The columns that a task's deadline counts from."""
 
-    Returns False and changes nothing where the state machine does not allow it. An error is cleared when the task
-    goes on.
+    state: State
+    created_at: int
+    deadline_from: int | None
+    submitted_at: int | None
+    adopted_at: int | None
+
+
+def transition(
+    tx: Transaction,
+    task: TaskRow,
+    target: State,
+    via: Via,
+    context: Context,
+    *,
+    changes: TaskChanges | None = None,
+    why: Problem | None = None,
+) -> bool:
+    """Change the state of a task, with these changes and its history row; an error is cleared when the task goes on.
+
+    Returns False and changes nothing where the state machine does not allow it, or somebody else was faster.
     """
-    if not may_move(State(task["state"]), target, via):
+    if not may_move(task.state, target, via):
         return False
-    was = task["state"]
+    before = task.state
+    values: TaskChanges = {}
     if target in SETTLED:
-        values = {"finished_at": context.now, "next_check_at": None, "pending": None} | values
+        values = {"finished_at": context.now, "next_check_at": None, "pending": None}
+    values |= changes or {}
     if target not in (State.QUEUED, State.SUBMITTING):
-        values |= _without_passing(str(values.get("notices") or task["notices"]))
+        values |= _drop_waiting_notices(values.get("notices", task.notices))
     values |= {
-        "state": target.value,
+        "state": target,
         "error_code": why.code if why else None,
         "error_message": why.message if why else None,
     }
-    if not write(tx, task, context, values):
+    if not write_changes(tx, task, context, values):
         return False
-    data: dict[str, Any] = {"from": was, "to": target.value, "via": via.value}
-    if why:
-        data["error"] = {"code": task["error_code"], "message": task["error_message"]}
-    journal.note(tx, task["id"], context.now, "move", data)
+    data = {"from": before.value, "to": target.value, "via": via.value}
+    error = {"error": {"code": task.error_code, "message": task.error_message}} if why else {}
+    journal.note(tx, task.id, context.now, "move", data | error)
     return True
 
 
-def write(tx: Transaction, task: Row, context: Context, values: dict[str, Any]) -> bool:
-    """Change a task's row if it is still in the state it was read in. No secret of ours gets into what is shown."""
-    shown = {name: context.redact(value) for name, value in values.items() if name in THEIR_WORDS and value}
-    shown |= {name: _redacted(value, context) for name, value in values.items() if name in THEIR_VALUES and value}
-    values = _plan_of_today(task, context.now) | values | shown | {"updated_at": context.now}
-    if not tasks.change(tx, task["id"], task["state"], values):
+def write_changes(tx: Transaction, task: TaskRow, context: Context, changes: TaskChanges) -> bool:
+    """Write changes to a task that keep its state; returns False where it is no longer in the state it was read in.
+
+    Texts of a provider's making are shown, and may echo a callback URL: our secrets are taken out of them.
+    """
+    values = _undo_clock_change(task, context.now) | changes
+    if code := values.get("error_code"):
+        values["error_code"] = context.redact(code)
+    if message := values.get("error_message"):
+        values["error_message"] = context.redact(message)
+    if remote_state := values.get("remote_state"):
+        values["remote_state"] = context.redact(remote_state)
+    if notices := values.get("notices"):
+        values["notices"] = redact_values(notices, context.redact)
+    if (result := values.get("result")) is not None:
+        values["result"] = redact_values(result, context.redact)
+    values["updated_at"] = context.now
+    if not tasks.change(tx, task.id, task.state, values):
         return False
     task.update(values)
     return True
 
 
-def _redacted(written: str, context: Context) -> str:
-    """Take secrets out of the values of a JSON text: out of the text itself they might take its syntax with them."""
-    return as_json(redact_values(json.loads(written), context.redact))
+def deadline_counts_from(task: DeadlineTimes) -> int:
+    """Return when a task's deadline begins to count: when its last attempt departed, or a person adopted it; while it
+    is queued, when it was created or when limits let it go."""
+    if task.state is State.QUEUED:
+        return queue_deadline_counts_from(task)
+    return task.adopted_at or task.submitted_at or task.created_at
 
 
-def _plan_of_today(task: Row, now: int) -> dict[str, Any]:
-    """Return the change that counts a task's pause from now, if it was planned by a clock that was set back since.
+def queue_deadline_counts_from(task: DeadlineTimes) -> int:
+    """Return when a task's deadline begins to count while it is queued."""
+    return task.deadline_from or task.created_at
+
+
+def add_notices(notices: list[str], *sentences: str) -> TaskChanges:
+    """Return the change that adds sentences to these notices of a task, each once."""
+    added = [sentence for sentence in dict.fromkeys(sentences) if sentence not in notices]
+    return {"notices": [*notices, *added][:MAX_NOTICES]} if added else {}
+
+
+def remove_notice(notices: list[str], sentence: str) -> TaskChanges:
+    """Return the change that takes a sentence out of these notices of a task."""
+    return {"notices": [each for each in notices if each != sentence]} if sentence in notices else {}
+
+
+def _drop_waiting_notices(notices: list[str]) -> TaskChanges:
+    kept = [sentence for sentence in notices if not sentence.startswith(WAITING_NOTICES)]
+    return {"notices": kept} if kept != notices else {}
+
+
+def _undo_clock_change(task: TaskRow, now: int) -> TaskChanges:
+    """Return the change that counts a task's pause from now, if a clock that was set back since scheduled it.
 
     The poller looks for such tasks by when they were written, and this write would hide one.
     """
-    planned, written = task["next_check_at"], task["updated_at"]
-    if planned is None or written <= now + AHEAD or planned <= now:
+    scheduled, written = task.next_check_at, task.updated_at
+    if scheduled is None or written <= now + AHEAD or scheduled <= now:
         return {}
-    return {"next_check_at": now + planned - written}
-
-
-def _without_passing(notices: str) -> dict[str, Any]:
-    """Return the change that takes away what was only worth saying while the task waited to be sent."""
-    known: list[str] = json.loads(notices)
-    kept = [sentence for sentence in known if not sentence.startswith(PASSING)]
-    return {"notices": as_json(kept)} if kept != known else {}
-
-
-def departed(task: Row) -> int:
-    """Return the time from which a task's deadline counts: its last try's departure, or when a person took it up;
-    while queued, its creation or when limits let it go."""
-    if task["state"] == State.QUEUED:
-        return queued_from(task)
-    return int(task["adopted_at"] or task["submitted_at"] or task["created_at"])
-
-
-def queued_from(task: Row) -> int:
-    """Return the time from which a task's deadline counts in the queue."""
-    return int(task["deadline_from"] or task["created_at"])
-
-
-def notice(task: Row, *sentences: str) -> dict[str, Any]:
-    """Return the change that adds sentences to a task's notices, each once."""
-    known: list[str] = json.loads(task["notices"])
-    added = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
-    return {"notices": as_json([*known, *added][:MAX_NOTICES])} if added else {}
-
-
-def without_notice(task: Row, sentence: str) -> dict[str, Any]:
-    """Return the change that takes a sentence out of a task's notices."""
-    known: list[str] = json.loads(task["notices"])
-    return {"notices": as_json([each for each in known if each != sentence])} if sentence in known else {}
+    return {"next_check_at": now + scheduled - written}

@@ -1,6 +1,7 @@
 """What is kept of every exchange: history rows, attempts, deliveries, checks. Written in the same transaction as the
 change that they tell of."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,13 +124,13 @@ def drop_oldest_held(tx: Transaction, account: str) -> None:
     tx.run(_DROP, account=account)
 
 
-def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: int) -> list[str | None]:
-    """Give a task the deliveries that waited for its id; returns what each says, as it stands in its row."""
+def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: int) -> list[dict[str, Any] | None]:
+    """Give a task the deliveries that waited for its id; returns the final event that each holds, if any."""
     held = tx.all(_HELD, account=account, remote=remote_id)
     for row in held:
         history_id = note(tx, task_id, at, "delivery")
         tx.run(_GIVE, delivery_id=row["id"], task_id=task_id, history_id=history_id)
-    return [row["event"] for row in held]
+    return [None if row["event"] is None else json.loads(row["event"]) for row in held]
 
 
 def read_again(tx: Transaction, delivery_id: int, **values: Any) -> bool:

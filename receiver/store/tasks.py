@@ -13,18 +13,18 @@ from sqlmodel import SQLModel
 
 from receiver.core.states import State
 from receiver.store.reading import AHEAD
+from receiver.store.task_row import COLUMNS, TaskChanges, TaskRow, encoded
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
 DELIVERY = SQLModel.metadata.tables["delivery"]
 OUTPUT = SQLModel.metadata.tables["output"]
 
-_HEAVY = {"input", "metadata", "prompt", "idempotency_key", "order_digest", "result"}
 _ID: BindParameter[str] = bindparam("task_id")
 
 _INSERT = insert(TASK)
 _INSERT_OUTPUT = insert(OUTPUT)
-_CURRENT = select(*(column for column in TASK.c if column.name not in _HEAVY)).where(TASK.c.id == _ID).with_for_update()
+_CURRENT = select(*(TASK.c[name] for name in COLUMNS)).where(TASK.c.id == _ID).with_for_update()
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
 _ORDERED_WITH = select(TASK.c.input).where(TASK.c.id == _ID)
@@ -104,9 +104,10 @@ def insert_outputs(tx: Transaction, task_id: str, rows: Iterable[dict[str, Any]]
         tx.run(_INSERT_OUTPUT, task_id=task_id, position=position, **row)
 
 
-def current(tx: Transaction, task_id: str) -> dict[str, Any] | None:
+def current(tx: Transaction, task_id: str) -> TaskRow | None:
     """Read what a change needs to know of a task, and keep others from changing it until the commit."""
-    return tx.one(_CURRENT, task_id=task_id)
+    values = tx.first(_CURRENT, task_id=task_id)
+    return None if values is None else TaskRow.of(values)
 
 
 def by_key(tx: Transaction, key: str) -> dict[str, Any] | None:
@@ -142,9 +143,9 @@ def ordered_with(tx: Transaction, task_id: str) -> str:
     return str(row["input"]) if row else ""
 
 
-def change(tx: Transaction, task_id: str, was: str, values: dict[str, Any]) -> bool:
-    """Write values to a task if it is still in the state it was read in."""
-    return tx.run(_CHANGE, task_id=task_id, was=was, **values) == 1
+def change(tx: Transaction, task_id: str, was: State, changes: TaskChanges) -> bool:
+    """Write changes to a task; returns False where it is no longer in the state it was read in."""
+    return tx.run(_CHANGE, task_id=task_id, was=was.value, **encoded(changes)) == 1
 
 
 def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | None:
@@ -169,7 +170,7 @@ def claim_these(tx: Transaction, task_ids: Iterable[str], now: int, until: int) 
     claims, held = [], []
     for task_id in task_ids:
         row = current(tx, task_id)
-        if row is None or row["remote_id"] is None or row["next_check_at"] is None or row["next_check_at"] > now:
+        if row is None or row.remote_id is None or row.next_check_at is None or row.next_check_at > now:
             continue
         claim = claim_one(tx, task_id, now, until)
         if claim is None:

@@ -64,11 +64,16 @@ class Transaction:
 
     def one(self, statement: Executable, **values: Any) -> dict[str, Any] | None:
         """Execute a statement and return its first row, if any."""
-        self.run(statement, **values)
-        row = self._cursor.fetchone()
+        row = self.first(statement, **values)
         if row is None:
             return None
         return dict(zip([column[0] for column in self._cursor.description], row, strict=True))
+
+    def first(self, statement: Executable, **values: Any) -> tuple[Any, ...] | None:
+        """Execute a statement and return the values of its first row, if any."""
+        self.run(statement, **values)
+        row: tuple[Any, ...] | None = self._cursor.fetchone()
+        return row
 
 
 Unit = Callable[[Transaction], T]

@@ -9,9 +9,10 @@ from receiver.core.errors import Conflict, Fault, Invalid, NotFound
 from receiver.core.messages import Event, Problem, Source
 from receiver.core.states import State, Via
 from receiver.lifecycle.apply import apply
-from receiver.lifecycle.transition import Row, move
+from receiver.lifecycle.transition import transition
 from receiver.services import Services
 from receiver.store import Transaction, tasks
+from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.checks import check_now
 from receiver.tasks.submission import NewTask, known_task, place, require_model_id
 
@@ -28,20 +29,16 @@ async def adopt(services: Services, task_id: str, remote_id: str) -> None:
 
     def unit(tx: Transaction) -> None:
         row = _unclear(tx, task_id)
-        _require_free(tx, row["provider"], found)
-        context = services.context(row["provider"])
-        move(
-            tx,
-            row,
-            State.SUBMITTED,
-            Via.HAND,
-            context,
-            remote_id=found,
-            adopted_at=context.now,
-            may_have_cost=row["attempts"] > 0,
-            finished_at=None,
-            next_check_at=context.now,
-        )
+        _require_free(tx, row.provider, found)
+        context = services.context(row.provider)
+        changes: TaskChanges = {
+            "remote_id": found,
+            "adopted_at": context.now,
+            "may_have_cost": row.attempts > 0,
+            "finished_at": None,
+            "next_check_at": context.now,
+        }
+        transition(tx, row, State.SUBMITTED, Via.HAND, context, changes=changes)
 
     await services.store.write(unit)
     services.background.start(check_now(services, task_id))
@@ -53,7 +50,7 @@ async def not_bought(services: Services, task_id: str) -> None:
     def unit(tx: Transaction) -> None:
         row = _unclear(tx, task_id)
         event = Event(State.FAILED, error=NOT_BOUGHT)
-        apply(tx, row, event, Source(Via.HAND), services.context(row["provider"]), may_have_cost=False)
+        apply(tx, row, event, Source(Via.HAND), services.context(row.provider), changes={"may_have_cost": False})
 
     await services.store.write(unit)
 
@@ -77,7 +74,7 @@ async def track(services: Services, order: NewTask, remote_id: str) -> tuple[str
 
 
 def is_unclear(state: State, remote_id: str | None) -> bool:
-    """Tell whether a person may resolve a task: unconfirmed, or expired without the provider's id."""
+    """Return whether a person may resolve a task: unconfirmed, or expired without the provider's id."""
     return state is State.UNCONFIRMED or (state is State.EXPIRED and remote_id is None)
 
 
@@ -88,14 +85,14 @@ def _checked_id(remote_id: str) -> str:
     return found
 
 
-def _unclear(tx: Transaction, task_id: str) -> Row:
+def _unclear(tx: Transaction, task_id: str) -> TaskRow:
     """Read a task that a person may resolve; raises `NotFound` and `Conflict`."""
     row = tasks.current(tx, task_id)
     if row is None:
         raise NotFound(f"There is no task {task_id}.")
-    if not is_unclear(State(row["state"]), row["remote_id"]):
+    if not is_unclear(row.state, row.remote_id):
         words = "only an unconfirmed one, or an expired one without the provider's id, is resolved by hand"
-        raise Conflict(f"The task is {row['state']}; {words}.")
+        raise Conflict(f"The task is {row.state}; {words}.")
     return row
 
 

@@ -15,14 +15,30 @@ import structlog
 from receiver.core.errors import NotSent, ProviderError, StoreUnavailable, Unconfirmed
 from receiver.core.messages import Event, Order
 from receiver.core.states import State, Via
-from receiver.lifecycle.attempt_results import REPEATS_END, STOPPED, Ending, may_depart, outcome_of, resolve
+from receiver.lifecycle.attempt_results import (
+    REPEATS_END,
+    STOPPED,
+    AttemptResult,
+    may_depart,
+    outcome_of,
+    record_result,
+    resolve,
+)
 from receiver.lifecycle.spending_limits import hold, let_go, reason_to_wait
-from receiver.lifecycle.transition import Context, Row, departed, move, notice, write
+from receiver.lifecycle.transition import (
+    Context,
+    add_notices,
+    deadline_counts_from,
+    queue_deadline_counts_from,
+    transition,
+    write_changes,
+)
 from receiver.providers.base import Provider
 from receiver.services import Services
-from receiver.store import Transaction, journal, reading, tasks
+from receiver.store import Transaction, Unit, journal, reading, tasks
 from receiver.store.journal import Purchase
 from receiver.store.tables import Task
+from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.store.tasks import Claim
 from receiver.tasks import leases
 
@@ -37,7 +53,7 @@ class _NoLongerOursError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Attempted:
     """What came of a look at a task that is to be sent: the state it was left in, and how its request ended, if one
     left: accepted, refused, not_sent, busy or unconfirmed."""
 
@@ -45,7 +61,7 @@ class Tried:
     outcome: str | None = None
 
 
-async def attempt(services: Services, claim: Claim) -> Tried:
+async def attempt(services: Services, claim: Claim) -> Attempted:
     """Make one try, or repeat an unclear one under its key. What became of it is in the database."""
     try:
         return await _attempt(services, claim)
@@ -54,62 +70,63 @@ async def attempt(services: Services, claim: Claim) -> Tried:
         raise
 
 
-async def _attempt(services: Services, claim: Claim) -> Tried:
+async def _attempt(services: Services, claim: Claim) -> Attempted:
     task = await services.store.read(lambda session: reading.task(session, claim.task_id))
     if task is None:
-        return Tried()
+        return Attempted()
     provider = services.providers.get(task.provider)
     repeats = None
     if task.state is State.SUBMITTING:
         resolved = await services.store.write(lambda tx: resolve_interrupted(tx, services, claim))
-        if isinstance(resolved, Tried):
+        if isinstance(resolved, Attempted):
             return resolved
         repeats = resolved
     if provider is None:
         return await services.store.write(lambda tx: _wait(tx, claim, repeats, services.context(task.provider)))
-    return await _Try(services, claim, provider, task, repeats).run()
+    return await _RunningAttempt(services, claim, provider, task, repeats).run()
 
 
-def resolve_interrupted(tx: Transaction, services: Services, claim: Claim) -> Purchase | Tried:
+def resolve_interrupted(tx: Transaction, services: Services, claim: Claim) -> Purchase | Attempted:
     """Return the purchase to repeat under its key; else what became of a submission that somebody left."""
     row = claimed(tx, claim)
     if row is None:
-        return Tried()
-    context, provider = services.context(row["provider"]), services.providers.get(row["provider"])
+        return Attempted()
+    context, provider = services.context(row.provider), services.providers.get(row.provider)
     purchase = None
-    if row["state"] == State.SUBMITTING:
+    if row.state == State.SUBMITTING:
         purchase = resolve(
             tx, row, context, supports_idempotency_keys=provider.supports_idempotency_keys if provider else None
         )
     if purchase is not None:
         return purchase
-    write(tx, row, context, {"leased_until": None})
-    return Tried(State(row["state"]))
+    write_changes(tx, row, context, {"leased_until": None})
+    return Attempted(row.state)
 
 
-def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Context) -> Tried:
+def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Context) -> Attempted:
     """Put a task off whose provider is not configured; `repeats` is its unclear purchase, if any."""
     row = claimed(tx, claim)
     if row is None:
-        return Tried()
-    words = f"Not sent: {row['provider']} is not configured; set its API key."
-    since = departed(row) if repeats is None else context.now
-    later = context.schedule.next_try(context.now, since, row["gaps"], context.chance)
+        return Attempted()
+    words = f"Not sent: {row.provider} is not configured; set its API key."
+    since = deadline_counts_from(row) if repeats is None else context.now
+    later = context.schedule.next_try(context.now, since, row.gaps, context.chance)
     if repeats is not None:
         later = min(later, repeats.departed_at + REPEATS_END)
-    changes = {"leased_until": None, "next_check_at": later, "gaps": row["gaps"] + 1} | let_go(row, context.now)
-    write(tx, row, context, notice(row, words) | changes)
-    return Tried(State(row["state"]))
+    changes: TaskChanges = {"leased_until": None, "next_check_at": later, "gaps": row.gaps + 1}
+    changes |= let_go(row, context.now) | add_notices(row.notices, words)
+    write_changes(tx, row, context, changes)
+    return Attempted(row.state)
 
 
-def claimed(tx: Transaction, claim: Claim) -> Row | None:
+def claimed(tx: Transaction, claim: Claim) -> TaskRow | None:
     """Return the row of a claimed task; None where somebody else has claimed it since."""
     row = tasks.current(tx, claim.task_id)
-    return row if row is not None and row["claim"] == claim.number else None
+    return row if row is not None and row.claim == claim.number else None
 
 
 @dataclass(slots=True)
-class _Try:
+class _RunningAttempt:
     """One request that buys, from before it leaves until after its answer. `repeats` is the purchase it repeats."""
 
     services: Services
@@ -120,25 +137,26 @@ class _Try:
     attempt_id: int | None = None
     answer: httpx.Response | None = None
 
-    async def run(self) -> Tried:
-        """Send the request and write down how it ended, also where this process is being stopped."""
-        ending: Ending | None = None
+    async def run(self) -> Attempted:
+        """Send the request and record how it ended, also where this process is being stopped."""
+        result: AttemptResult | None = None
         try:
             event, error = await self._send()
-            ending = self._ending(event, error)
-            state = await self._write_down(ending)
+            result = self._result(event, error)
+            state = await self._record(result)
         except _NoLongerOursError:
-            return Tried()
+            return Attempted()
         except StoreUnavailable:
             # The attempt may have been committed all the same, and its request has not left.
             await self.services.insist(self._give_back)
             raise
         except asyncio.CancelledError:
-            unit = self._give_back if self.attempt_id is None else (ending or self._ending(None, _stopped())).write_down
+            stopped = result or self._result(None, Unconfirmed("crashed", STOPPED))
+            unit = self._give_back if self.attempt_id is None else self._recording(stopped)
             await asyncio.shield(self.services.store.write(unit))
             raise
         log.info("attempt", task=self.task.id, provider=self.provider.name, outcome=outcome_of(error))
-        return Tried(state, outcome_of(error))
+        return Attempted(state, outcome_of(error))
 
     async def _send(self) -> tuple[Event | None, ProviderError | None]:
         key = self.repeats.key if self.repeats else f"{self.task.id}-{self.task.attempts + 1}"
@@ -169,27 +187,34 @@ class _Try:
             return NotSent("adapter_fault", words, http_status=status)
         return Unconfirmed("broken_answer", words, http_status=status)
 
-    async def _write_down(self, ending: Ending) -> State | None:
+    async def _record(self, result: AttemptResult) -> State | None:
         try:
-            return await self.services.insist(ending.write_down)
+            return await self.services.insist(self._recording(result))
         except StoreUnavailable:
             return None  # not stored for as long as the task had: its open attempt says that it is unclear
         except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
-            return await self.services.insist(self._ending(None, self._adapter_fault(fault)).write_down)
+            return await self.services.insist(self._recording(self._result(None, self._adapter_fault(fault))))
 
-    def _give_back(self, tx: Transaction) -> None:
+    def _recording(self, result: AttemptResult) -> Unit[State | None]:
+        def record(tx: Transaction) -> State | None:
+            return record_result(tx, result, self.services.context(self.provider.name))
+
+        return record
+
+    def _give_back(self, tx: Transaction) -> State | None:
         """Give the lease back without having sent anything, and end the attempt if it was committed."""
         row = claimed(tx, self.claim)  # first, since it waits for a commit of ours that PostgreSQL may still be at
+        context = self.services.context(self.provider.name)
         attempt_id = journal.open_attempts(tx, self.claim.task_id).get(self.claim.number)
         if attempt_id is not None:
-            unsent = NotSent("not_sent", "the request did not leave.")
-            replace(self._ending(None, unsent), attempt_id=attempt_id).write_down(tx)
-        elif row is not None:
-            context = self.services.context(self.provider.name)
-            write(tx, row, context, leases.given_back(row, context.now))
+            unsent = self._result(None, NotSent("not_sent", "the request did not leave."))
+            return record_result(tx, replace(unsent, attempt_id=attempt_id), context)
+        if row is not None:
+            write_changes(tx, row, context, leases.given_back(row, context.now))
+        return None
 
-    def _ending(self, event: Event | None, error: ProviderError | None) -> Ending:
-        return Ending(
+    def _result(self, event: Event | None, error: ProviderError | None) -> AttemptResult:
+        return AttemptResult(
             claim=self.claim,
             attempt_id=self.attempt_id,
             repeats=self.repeats,
@@ -197,7 +222,6 @@ class _Try:
             answer=self.answer,
             event=event,
             error=error,
-            context=lambda: self.services.context(self.provider.name),
         )
 
     def _callback_url(self) -> str | None:
@@ -234,35 +258,35 @@ class _Try:
         if row is None:
             return None
         if self.services.stopping.is_set():
-            write(tx, row, context, leases.given_back(row, context.now))
+            write_changes(tx, row, context, leases.given_back(row, context.now))
             return None
         if (
-            row["state"] not in (State.QUEUED, State.SUBMITTING)  # a callback was faster
+            row.state not in (State.QUEUED, State.SUBMITTING)  # a callback was faster
             or not may_depart(
                 tx, row, self.repeats, context, supports_idempotency_keys=self.provider.supports_idempotency_keys
             )
-            or (row["state"] == State.QUEUED and self._has_to_wait(tx, row, context))
+            or (row.state == State.QUEUED and self._has_to_wait(tx, row, context))
         ):
-            write(tx, row, context, {"leased_until": None})
+            write_changes(tx, row, context, {"leased_until": None})
             return None
-        number = row["attempts"] + 1
-        values = {
+        number = row.attempts + 1
+        changes: TaskChanges = {
             "attempts": number,
             "submitted_at": context.now,
             "callback_url": self._callback_url() is not None,
             "may_have_cost": True,
             "leased_until": until,
             "next_check_at": until,  # if we die, whoever looks then finds the lease run out
-            **let_go(row, context.now),
         }
-        if row["state"] == State.QUEUED:
-            move(tx, row, State.SUBMITTING, Via.SUBMISSION, context, **values)
+        changes |= let_go(row, context.now)
+        if row.state is State.QUEUED:
+            transition(tx, row, State.SUBMITTING, Via.SUBMISSION, context, changes=changes)
         else:
-            write(tx, row, context, values)
+            write_changes(tx, row, context, changes)
         return journal.add_attempt(
             tx,
-            history_id=journal.note(tx, row["id"], context.now, "attempt"),
-            task_id=row["id"],
+            history_id=journal.note(tx, row.id, context.now, "attempt"),
+            task_id=row.id,
             number=number,
             key=key,
             method=request.method,
@@ -274,19 +298,15 @@ class _Try:
             repeats=self.repeats is not None,
         )
 
-    def _has_to_wait(self, tx: Transaction, row: Row, context: Context) -> bool:
+    def _has_to_wait(self, tx: Transaction, row: TaskRow, context: Context) -> bool:
         """Keep the task queued where a limit says so; in the transaction that would have committed the attempt."""
         config = self.services.settings.providers[self.provider.name]
         wait = reason_to_wait(tx, row, config, self.provider.create_rate, context.now)
         if wait is None:
             return False
         held = hold(row, wait, context)
-        since = departed(row | held)
-        later = context.schedule.next_try(context.now, since, row["gaps"], context.chance, wait.seconds)
-        gaps = row["gaps"] + (wait.seconds is None)
-        write(tx, row, context, notice(row, wait.why) | held | {"next_check_at": later, "gaps": gaps})
+        since = held.get("deadline_from") or queue_deadline_counts_from(row)
+        later = context.schedule.next_try(context.now, since, row.gaps, context.chance, wait.seconds)
+        changes: TaskChanges = {"next_check_at": later, "gaps": row.gaps + (wait.seconds is None)}
+        write_changes(tx, row, context, changes | held | add_notices(row.notices, wait.why))
         return True
-
-
-def _stopped() -> Unconfirmed:
-    return Unconfirmed("crashed", STOPPED)

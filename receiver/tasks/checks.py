@@ -6,7 +6,6 @@ fails says nothing about the task: only the state field of a status answer does.
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import structlog
@@ -14,13 +13,15 @@ import structlog
 from receiver.core.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.core.messages import Event, Problem, Remote, Source
 from receiver.core.states import SETTLED, State, Via
-from receiver.lifecycle import pending
+from receiver.core.times import span
 from receiver.lifecycle.apply import apply
+from receiver.lifecycle.pending import came_during, read_pending
 from receiver.lifecycle.spending_limits import never_sent
-from receiver.lifecycle.transition import Context, Row, departed, move, notice, write
+from receiver.lifecycle.transition import Context, add_notices, deadline_counts_from, transition, write_changes
 from receiver.services import Services
 from receiver.store import Transaction, journal, reading, tasks
 from receiver.store.tables import Task
+from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.store.tasks import Claim
 from receiver.tasks import leases
 
@@ -139,32 +140,32 @@ class _Asked:
         row = tasks.current(tx, self.task.id)
         if row is None:
             return Checked(None)
-        news = pending.came_under(row["pending"], self.claim.number)
-        planned = row["next_check_at"] if news or row["next_check_at"] != self.task.next_check_at else None
-        history_id = None if self.asked_at is None else journal.note(tx, row["id"], context.now, "check")
+        news = came_during(row, self.claim.number)
+        planned = row.next_check_at if news or row.next_check_at != self.task.next_check_at else None
+        history_id = None if self.asked_at is None else journal.note(tx, row.id, context.now, "check")
         outcome = ASKED_NOTHING
-        ours = row["claim"] == self.claim.number
+        ours = row.claim == self.claim.number
         if self.event is not None and ours:
             outcome = apply(tx, row, self.event, Source(Via.CHECK, claim=self.claim.number), context).value
         if history_id is not None:
             self._keep(tx, row, context, history_id, outcome)
         if ours:
-            write(tx, row, context, self._next_check(tx, row, context, planned) | {"leased_until": None})
-        return Checked(State(row["state"]), asked=history_id is not None, failed=self.error is not None)
+            write_changes(tx, row, context, self._next_check(tx, row, context, planned) | {"leased_until": None})
+        return Checked(row.state, asked=history_id is not None, failed=self.error is not None)
 
     def give_back(self, tx: Transaction) -> None:
         """Release the lease of a check that was broken off: the task is due as before."""
         row = tasks.current(tx, self.task.id)
-        if row is not None and row["claim"] == self.claim.number:
-            write(tx, row, self.services.context(self.task.provider), {"leased_until": None})
+        if row is not None and row.claim == self.claim.number:
+            write_changes(tx, row, self.services.context(self.task.provider), {"leased_until": None})
 
-    def _keep(self, tx: Transaction, row: Row, context: Context, history_id: int, outcome: str) -> None:
+    def _keep(self, tx: Transaction, row: TaskRow, context: Context, history_id: int, outcome: str) -> None:
         if self.event is not None and self.event.found_at is not None:
             journal.tell(tx, history_id, {"found_at": self.event.found_at})
         journal.add_check(
             tx,
             history_id=history_id,
-            task_id=row["id"],
+            task_id=row.id,
             asked_at=self.asked_at,
             ended_at=context.now,
             outcome=outcome,
@@ -172,9 +173,10 @@ class _Asked:
             message=context.redact(str(self.error)) if self.error else None,
             answer=self.answer.content[: journal.KEPT_BYTES] if self.answer else None,
         )
-        write(tx, row, context, {"checks": row["checks"] + 1} | notice(row, *self.notices))
+        changes: TaskChanges = {"checks": row.checks + 1}
+        write_changes(tx, row, context, changes | add_notices(row.notices, *self.notices))
 
-    def _next_check(self, tx: Transaction, row: Row, context: Context, planned: int | None) -> dict[str, Any]:
+    def _next_check(self, tx: Transaction, row: TaskRow, context: Context, planned: int | None) -> TaskChanges:
         """Return when the task is asked about next; ends one whose time is over.
 
         `planned` is what somebody else planned while this check was under way: news has come that it knew nothing of.
@@ -185,43 +187,41 @@ class _Asked:
         if context.now >= until:
             expire(tx, row, context)
             return {"next_check_at": None}
-        if row["remote_id"] is None:
+        if row.remote_id is None:
             return {"next_check_at": until}
         if planned is not None and planned <= context.now:
             return {"next_check_at": planned}
         asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
-        later = min(context.now + context.schedule.pause(row["gaps"], context.chance, asked), until)
-        return {"next_check_at": later if planned is None else min(later, planned), "gaps": row["gaps"] + 1}
+        later = min(context.now + context.schedule.pause(row.gaps, context.chance, asked), until)
+        return {"next_check_at": later if planned is None else min(later, planned), "gaps": row.gaps + 1}
 
 
-def awaited_until(row: Row, context: Context) -> int | None:
+def awaited_until(row: TaskRow, context: Context) -> int | None:
     """Return until when something is still to be learned about a task; None where nothing is.
 
     A task under way is asked about until its deadline, and so is a success without a result. A contradiction of a
     final state has as long from when it came; of an expired task the news is believed after one check.
     """
-    state, due = State(row["state"]), context.schedule.due(departed(row))
+    state, due = row.state, context.schedule.due(deadline_counts_from(row))
     if state not in SETTLED:
         return due
-    if state is State.CANCELLED or row["remote_id"] is None:
+    if state is State.CANCELLED or row.remote_id is None:
         return None
-    if (since := pending.since(row["pending"])) is not None:
-        return due if state is State.EXPIRED else max(due, context.schedule.due(since))
-    return due if state is State.SUCCEEDED and row["empties"] else None
+    if (pending := read_pending(row.pending)) is not None:
+        return due if state is State.EXPIRED else max(due, context.schedule.due(pending.since))
+    return due if state is State.SUCCEEDED and row.empties else None
 
 
-def expire(tx: Transaction, row: Row, context: Context) -> None:
+def expire(tx: Transaction, row: TaskRow, context: Context) -> None:
     """End a task at its deadline: a final callback that still awaits its confirmation is believed now; a success
     without a result counts; anything else expires."""
-    awaited = pending.load(row["pending"])
-    if awaited is not None:
-        event, source = awaited
-        apply(tx, row, event, source, context)
-        if row["pending"] is not None:  # it contradicts an end that only the provider itself can undo
-            write(tx, row, context, notice(row, UNDECIDED))
-    elif row["empties"] and row["state"] not in SETTLED:
+    pending = read_pending(row.pending)
+    if pending is not None:
+        apply(tx, row, pending.event, pending.source, context)
+        if row.pending is not None:  # it contradicts an end that only the provider itself can undo
+            write_changes(tx, row, context, add_notices(row.notices, UNDECIDED))
+    elif row.empties and row.state not in SETTLED:
         apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
-    if row["state"] not in SETTLED:
-        words = f"No end was heard of within {context.schedule.deadline:g} s."
-        why = never_sent(row) or Problem("deadline", words)
-        move(tx, row, State.EXPIRED, Via.CLOCK, context, why=why)
+    if row.state not in SETTLED:
+        words = f"No result arrived within {span(round(context.schedule.deadline * 1000))}."
+        transition(tx, row, State.EXPIRED, Via.CLOCK, context, why=never_sent(row) or Problem("deadline", words))

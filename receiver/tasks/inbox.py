@@ -15,13 +15,14 @@ from receiver.core.errors import Conflict, Forged, NotFound, StoreUnavailable, U
 from receiver.core.links import NOWHERE
 from receiver.core.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.core.states import FINAL, Via
-from receiver.lifecycle import pending
-from receiver.lifecycle.apply import apply
-from receiver.lifecycle.transition import Context, Row, notice, write
+from receiver.lifecycle.apply import apply, names_other_task
+from receiver.lifecycle.pending import Pending
+from receiver.lifecycle.transition import Context, add_notices, write_changes
 from receiver.providers.base import Provider
 from receiver.services import Services
 from receiver.store import Transaction, journal, tasks
 from receiver.store.tables import as_json
+from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.checks import check_now
 
 log = structlog.get_logger()
@@ -31,7 +32,7 @@ MAX_HELD = 1000
 MAX_STORED = 100
 """Deliveries kept of one task; what further ones say still counts, but they are only counted."""
 NO_SIGNATURE = Evidence()
-ASK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
+NEEDS_CHECK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,77 +53,69 @@ def address(services: Services, account: str, token: str) -> Address:
 
 
 async def receive(services: Services, to: Address, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """Take one callback; returns its outcome once it is durable.
+    """Store one callback and let it change its task; returns its outcome once it is durable.
 
     Header names are in lower case. Raises `Forged` (stored all the same), `StoreUnavailable` (nothing was stored),
     and `NotFound` where the task is not in this database.
     """
     context = services.context(to.provider.name)
     callback = Callback(headers, body, context.now)
-    said = read_callback(to.provider, callback)
-    taken = await _take_in(services, Delivered(to, callback, said, services.settings.confirm, context))
-    if taken is None:
+    parsed = parse_callback(to.provider, callback)
+    stored = await _store(services, IncomingDelivery(to, callback, parsed, services.settings.confirm, context))
+    if stored is None:
         raise NotFound(NOWHERE)
-    if taken.due_task is not None:
-        services.due_now.tell(to.provider.name, taken.due_task)
-    if taken.outcome is Outcome.FORGED:
+    if stored.due_task is not None:
+        services.due_now.tell(to.provider.name, stored.due_task)
+    if stored.outcome is Outcome.FORGED:
         raise Forged("The signature is missing, wrong or too old.")
-    return taken.outcome
+    return stored.outcome
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a callback says: an event, or none where it is `flawed` (forged or unreadable).
+class ParsedCallback:
+    """What a callback says: an event, or why there is none (`rejection`: forged or unreadable).
 
     `fault` names the fault of ours for which it could not be read, if there was one.
     """
 
     event: Event | None = None
     evidence: Evidence = NO_SIGNATURE
-    flaw: Outcome | None = None
+    rejection: Outcome | None = None
     fault: str | None = None
 
 
-def read_callback(provider: Provider, callback: Callback) -> Said:
+def parse_callback(provider: Provider, callback: Callback) -> ParsedCallback:
     """Check a callback's signature, then read it; raises nothing, whatever the provider's adapter does."""
     try:
         evidence = provider.verify(callback)
-        return Said(provider.read(callback), evidence)
+        return ParsedCallback(provider.read(callback), evidence)
     except Forged:
-        return Said(flaw=Outcome.FORGED)
+        return ParsedCallback(rejection=Outcome.FORGED)
     except Unreadable:
-        return Said(flaw=Outcome.UNREADABLE)
+        return ParsedCallback(rejection=Outcome.UNREADABLE)
     except Exception as error:  # noqa: BLE001 - whatever an adapter does, the bytes are stored
-        return _unforeseen(provider, error)
+        return _adapter_failed(provider, error)
 
 
-def _unforeseen(provider: Provider, error: Exception) -> Said:
-    """Take a callback for unreadable for a fault of ours; to be called where that is handled, for its traceback."""
+def _adapter_failed(provider: Provider, error: Exception) -> ParsedCallback:
+    """Return that a callback is unreadable for a fault of ours; called where that is handled, for its traceback."""
     log.exception("callback_not_read", provider=provider.name)
-    return Said(flaw=Outcome.UNREADABLE, fault=type(error).__name__)
+    return ParsedCallback(rejection=Outcome.UNREADABLE, fault=type(error).__name__)
 
 
-async def _take_in(services: Services, delivered: "Delivered") -> "Taken | None":
+async def _store(services: Services, delivery: "IncomingDelivery") -> "StoredDelivery | None":
     """Store a callback and let it change its task; what cannot be applied is stored all the same."""
     try:
-        return await services.store.write(delivered.take_in)
+        return await services.store.write(delivery.store)
     except StoreUnavailable:
         raise
     except Exception as error:  # noqa: BLE001 - whatever an adapter made of it, the bytes are stored
-        said = _unforeseen(delivered.to.provider, error)
-        return await services.store.write(replace(delivered, said=said).take_in)
-
-
-async def ask(services: Services, task_id: str) -> None:
-    """Ask the provider now; where there is nothing to ask about, the task's own time comes."""
-    try:
-        await check_now(services, task_id)
-    except (NotFound, Conflict):
-        log.debug("nothing_to_ask", task=task_id)
+        parsed = _adapter_failed(delivery.to.provider, error)
+        return await services.store.write(replace(delivery, parsed=parsed).store)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class StoredDelivery:
     """A callback that was stored: its outcome, and its task's id where the provider is to be asked about it now."""
 
     outcome: Outcome
@@ -130,83 +123,83 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
-    """One callback on its way into its task."""
+class IncomingDelivery:
+    """One callback on its way into its task. `confirm` is the setting `RECEIVER_CONFIRM`."""
 
     to: Address
     callback: Callback
-    said: Said
+    parsed: ParsedCallback
     confirm: str
     context: Context
 
-    def take_in(self, tx: Transaction) -> Taken | None:
+    def store(self, tx: Transaction) -> StoredDelivery | None:
         """Store the delivery and let what it says change its task.
 
         Returns None where the task of its URL is not in this database.
         """
-        task_id = self.to.task_id or self.named(tx)
+        task_id = self.to.task_id or self.find_task(tx)
         if task_id is None:
-            return Taken(self._hold(tx))
+            return StoredDelivery(self._hold(tx))
         task = tasks.current(tx, task_id)
         if task is None:
             return None
-        outcome, planned = self._deliver(tx, task), task["next_check_at"]
-        is_due = outcome in ASK and planned is not None and planned <= self.context.now
-        return Taken(outcome, task_id if is_due else None)
+        outcome = self._store_for_task(tx, task)
+        is_due = task.next_check_at is not None and task.next_check_at <= self.context.now
+        return StoredDelivery(outcome, task_id if is_due and outcome in NEEDS_CHECK else None)
 
-    def named(self, tx: Transaction) -> str | None:
-        """Find the task that a callback to the account names."""
-        told = self.said.event.remote_id if self.said.event else None
-        return None if told is None else tasks.by_remote(tx, self.to.provider.name, told)
+    def find_task(self, tx: Transaction) -> str | None:
+        """Return the id of the task that a callback to the account names, if any."""
+        event = self.parsed.event
+        if event is None or event.remote_id is None:
+            return None
+        return tasks.by_remote(tx, self.to.provider.name, event.remote_id)
 
     def _hold(self, tx: Transaction) -> Outcome:
         """Keep a callback to the account that names no task of ours: its id may still be learned."""
         account = self.to.provider.name
         if journal.holding(tx, account) >= MAX_HELD:
-            # An account may serve others, too: their news must never keep ours out.
+            # An account may serve others, too: their callbacks must never keep ours out.
             journal.drop_oldest_held(tx, account)
-        waiting = self.waiting()
-        self._add(tx, task_id=None, history_id=None, **waiting)
-        return Outcome(waiting["outcome"])
+        columns = self.held_columns()
+        self._add_delivery(tx, task_id=None, history_id=None, **columns)
+        return Outcome(columns["outcome"])
 
-    def waiting(self) -> dict[str, Any]:
-        """Return the columns of a delivery that no task has: what it says is taken when a task learns its id."""
-        event = self.said.event
-        final = event is not None and event.state in FINAL
-        outcome = self.said.flaw or (Outcome.HELD if event and event.remote_id else Outcome.UNMATCHED)
+    def held_columns(self) -> dict[str, Any]:
+        """Return the columns of a delivery that no task has yet; its event is applied when a task learns its id."""
+        event = self.parsed.event
+        held = Outcome.HELD if event is not None and event.remote_id else Outcome.UNMATCHED
+        is_final = event is not None and event.state in FINAL
+        pending = Pending(event, self._source(believed=False), self.context.now) if event and is_final else None
         return {
-            "outcome": outcome.value,
+            "outcome": (self.parsed.rejection or held).value,
             "remote_id": event.remote_id if event else None,
-            "event": as_json(pending.dump(event, self._source(believed=False), self.context.now))
-            if event and final
-            else None,
+            "event": as_json(pending.as_column()) if pending else None,
         }
 
-    def _deliver(self, tx: Transaction, task: Row) -> Outcome:
-        if task["deliveries"] >= MAX_STORED:
-            words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
-            planned = task["next_check_at"]
-            outcome = self.change(tx, task, {"unstored": task["unstored"] + 1} | notice(task, words))
-            self._do_not_hurry(tx, task, planned)
-            return outcome
+    def _store_for_task(self, tx: Transaction, task: TaskRow) -> Outcome:
+        if task.deliveries >= MAX_STORED:
+            return self._count(tx, task)
         # Its place in the history is before what it changes.
-        history_id = journal.note(tx, task["id"], self.context.now, "delivery")
-        outcome = self.change(tx, task, {"deliveries": task["deliveries"] + 1})
-        if self.said.event is not None and self.said.event.found_at is not None:
-            journal.tell(tx, history_id, {"found_at": self.said.event.found_at})
-        self._add(tx, task_id=task["id"], history_id=history_id, outcome=outcome.value)
+        history_id = journal.note(tx, task.id, self.context.now, "delivery")
+        outcome = self.change_task(tx, task, {"deliveries": task.deliveries + 1})
+        if self.parsed.event is not None and self.parsed.event.found_at is not None:
+            journal.tell(tx, history_id, {"found_at": self.parsed.event.found_at})
+        self._add_delivery(tx, task_id=task.id, history_id=history_id, outcome=outcome.value)
         return outcome
 
-    def _do_not_hurry(self, tx: Transaction, task: Row, planned: int | None) -> None:
-        """Leave the next check where it was planned: callbacks beyond the bound cause none at once."""
-        made, now = task["next_check_at"], self.context.now
-        if made is None or made > now or (planned is not None and planned <= now):
-            return
-        if planned is None:
-            planned = self.context.schedule.next_try(now, now, task["gaps"], self.context.chance)
-        write(tx, task, self.context, {"next_check_at": planned})
+    def _count(self, tx: Transaction, task: TaskRow) -> Outcome:
+        """Let a callback beyond the bound change its task, without keeping it; it makes no check due at once."""
+        words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
+        scheduled, now = task.next_check_at, self.context.now
+        changes: TaskChanges = {"unstored": task.unstored + 1}
+        outcome = self.change_task(tx, task, changes | add_notices(task.notices, words))
+        was_due = scheduled is not None and scheduled <= now
+        if task.next_check_at is not None and task.next_check_at <= now and not was_due:
+            later = self.context.schedule.next_try(now, now, task.gaps, self.context.chance)
+            write_changes(tx, task, self.context, {"next_check_at": later if scheduled is None else scheduled})
+        return outcome
 
-    def _add(self, tx: Transaction, **values: Any) -> None:
+    def _add_delivery(self, tx: Transaction, **values: Any) -> None:
         journal.add_delivery(
             tx,
             provider=self.to.provider.name,
@@ -221,41 +214,58 @@ class Delivered:
             Via.CALLBACK,
             believed=believed,
             token=self.to.task_id is not None,
-            signature=self.said.evidence.signature,
+            signature=self.parsed.evidence.signature,
         )
 
-    def change(self, tx: Transaction, task: Row, facts: dict[str, Any]) -> Outcome:
-        """Let what it says change the task; `facts` are written in any case."""
-        event = self.said.event
+    def change_task(self, tx: Transaction, task: TaskRow, changes: TaskChanges) -> Outcome:
+        """Let the callback change the task; `changes` are written in any case."""
+        event = self.parsed.event
         if event is None:
-            if task["remote_id"] is not None:
-                facts["next_check_at"] = self.context.now
-            if self.said.fault is not None:
-                words = f"A callback could not be read, for a fault of this service ({self.said.fault}); it is kept."
-                facts |= notice(task | facts, words)
-            write(tx, task, self.context, facts)
-            return self.said.flaw or Outcome.UNREADABLE
-        if _names_another(tx, task, event):
-            write(tx, task, self.context, facts)
+            write_changes(tx, task, self.context, changes | self._unread(task, changes))
+            return self.parsed.rejection or Outcome.UNREADABLE
+        if _is_of_other_task(tx, task, event):
+            write_changes(tx, task, self.context, changes)
             return Outcome.UNMATCHED
-        weak = self.confirm == "always" or self.to.provider.needs_confirmation or _weak(task, event, self.said.evidence)
-        source = self._source(believed=self.confirm == "never" or not weak)
-        outcome = apply(tx, task, event, source, self.context, **facts)
-        if outcome is Outcome.CONFIRMING and task["remote_id"] is not None and task["next_check_at"] is None:
-            write(tx, task, self.context, {"next_check_at": self.context.now})  # a cancelled one is asked about once
+        source = self._source(believed=self.confirm == "never" or not self._is_weak(task, event))
+        outcome = apply(tx, task, event, source, self.context, changes=changes)
+        if outcome is Outcome.CONFIRMING and task.remote_id is not None and task.next_check_at is None:
+            # A cancelled task is asked about once.
+            write_changes(tx, task, self.context, {"next_check_at": self.context.now})
         return outcome
 
+    def _unread(self, task: TaskRow, changes: TaskChanges) -> TaskChanges:
+        """Return what a callback without an event changes: the provider is asked instead."""
+        more: TaskChanges = {}
+        if task.remote_id is not None:
+            more["next_check_at"] = self.context.now
+        if self.parsed.fault is None:
+            return more
+        words = f"A callback could not be read, for a fault of this service ({self.parsed.fault}); it is kept."
+        return more | add_notices(changes.get("notices", task.notices), words)
 
-def _names_another(tx: Transaction, task: Row, event: Event) -> bool:
-    """Tell whether a body names another task: by an id that is not this task's, or that another one holds."""
-    if event.remote_id is None:
-        return False
-    if task["remote_id"] is not None:
-        return bool(task["remote_id"] != event.remote_id)
-    return tasks.by_remote(tx, task["provider"], event.remote_id) is not None
+    def _is_weak(self, task: TaskRow, event: Event) -> bool:
+        """Return whether the provider should confirm this before it counts."""
+        contradicts = event.state in FINAL and task.state in FINAL and event.state is not task.state
+        return (
+            self.confirm == "always"
+            or self.to.provider.needs_confirmation
+            or event.empty
+            or contradicts
+            or event.remote_id is None
+            or self.parsed.evidence.signature == "id"
+        )
 
 
-def _weak(task: Row, event: Event, evidence: Evidence) -> bool:
-    """Tell whether the provider should be asked before this counts: see the list in the interface, section 4."""
-    contradicts = event.state in FINAL and task["state"] in FINAL and event.state != task["state"]
-    return event.empty or contradicts or event.remote_id is None or evidence.signature == "id"
+def _is_of_other_task(tx: Transaction, task: TaskRow, event: Event) -> bool:
+    """Return whether a body names another task: by an id that is not this task's, or that another one holds."""
+    if event.remote_id is None or task.remote_id is not None:
+        return names_other_task(task, event)
+    return tasks.by_remote(tx, task.provider, event.remote_id) is not None
+
+
+async def check_after_delivery(services: Services, task_id: str) -> None:
+    """Ask the provider now; where there is nothing to ask about, the task's own time comes."""
+    try:
+        await check_now(services, task_id)
+    except (NotFound, Conflict):
+        log.debug("nothing_to_ask", task=task_id)

@@ -5,12 +5,12 @@ that others need not wait until they run out.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from receiver.core.states import State
-from receiver.lifecycle.transition import Row, write
+from receiver.lifecycle.transition import write_changes
 from receiver.services import Services
 from receiver.store import Transaction, tasks
+from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.store.tasks import Claim
 
 
@@ -24,13 +24,16 @@ def give_back(services: Services, claims: Iterable[Claim]) -> None:
     def unit(tx: Transaction) -> None:
         for claim in given:
             row = tasks.current(tx, claim.task_id)
-            if row is not None and row["claim"] == claim.number and row["state"] != State.SUBMITTING:
-                context = services.context(row["provider"])
-                write(tx, row, context, given_back(row, context.now))
+            if row is not None and row.claim == claim.number and row.state != State.SUBMITTING:
+                context = services.context(row.provider)
+                write_changes(tx, row, context, given_back(row, context.now))
 
     services.background.start(services.insist(unit))
 
 
-def given_back(row: Row, now: int) -> dict[str, Any]:
+def given_back(row: TaskRow, now: int) -> TaskChanges:
     """Return the change that gives a lease back with nothing sent: an order is due at once, for whoever looks next."""
-    return {"leased_until": None} | ({"next_check_at": now} if row["state"] == State.QUEUED else {})
+    changes: TaskChanges = {"leased_until": None}
+    if row.state is State.QUEUED:
+        changes["next_check_at"] = now
+    return changes

@@ -3,7 +3,7 @@
 `app` calls it before the service is ready; the sweeps find in the same way whatever dies later.
 """
 
-from receiver.lifecycle.transition import write
+from receiver.lifecycle.transition import write_changes
 from receiver.services import Services
 from receiver.store import Transaction, tasks
 from receiver.tasks.attempts import claimed, resolve_interrupted
@@ -28,5 +28,5 @@ def _resolve_some(tx: Transaction, services: Services) -> int:
     for claim in claims:
         resolve_interrupted(tx, services, claim)
         if (row := claimed(tx, claim)) is not None:
-            write(tx, row, services.context(row["provider"]), {"leased_until": None})
+            write_changes(tx, row, services.context(row.provider), {"leased_until": None})
     return len(claims)

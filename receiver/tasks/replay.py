@@ -7,14 +7,14 @@ outcome, and is not counted again; a note in the task's history says what came o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from receiver.core.errors import Conflict, NotFound
 from receiver.core.messages import Callback, Outcome
 from receiver.services import Services
 from receiver.store import Transaction, journal, reading, tasks
 from receiver.store.tables import Delivery
-from receiver.tasks.inbox import ASK, Address, Delivered, ask, read_callback
+from receiver.store.task_row import TaskChanges
+from receiver.tasks.inbox import NEEDS_CHECK, Address, IncomingDelivery, check_after_delivery, parse_callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ async def replay(services: Services, delivery_id: int) -> Replayed:
     Raises `NotFound`, `Invalid` where its provider is not configured, `Conflict` where a task took it meanwhile.
     """
     replayed = await services.store.write(await replaying(services, delivery_id))
-    if replayed.outcome in ASK and replayed.task_id is not None:
-        await ask(services, replayed.task_id)
+    if replayed.outcome in NEEDS_CHECK and replayed.task_id is not None:
+        await check_after_delivery(services, replayed.task_id)
     return replayed
 
 
@@ -51,26 +51,26 @@ async def replaying(services: Services, delivery_id: int) -> Callable[[Transacti
     # What came to an account names its task in the body; no URL of a task proves anything there.
     own_url = stored.task_id if provider.takes_callbacks and stored.remote_id is None else None
     callback = Callback(stored.headers, stored.body, stored.received_at)
-    delivered = Delivered(
+    delivered = IncomingDelivery(
         Address(provider, own_url),
         callback,
-        read_callback(provider, callback),
+        parse_callback(provider, callback),
         services.settings.confirm,
         services.context(provider.name),
     )
     return _unit(delivered, stored)
 
 
-def _unit(delivered: Delivered, stored: Delivery) -> Callable[[Transaction], Replayed]:
+def _unit(delivered: IncomingDelivery, stored: Delivery) -> Callable[[Transaction], Replayed]:
     delivery_id, was = int(stored.id or 0), Outcome(stored.outcome)
 
     def take_in(tx: Transaction) -> Replayed:
-        task_id = stored.task_id or delivered.named(tx)
-        facts: dict[str, Any] = {}
+        task_id = stored.task_id or delivered.find_task(tx)
+        facts: TaskChanges = {}
         if task_id is None:
-            waiting = delivered.waiting()
-            _require(journal.read_again(tx, delivery_id, **waiting))
-            return Replayed(delivery_id, None, was, Outcome(waiting["outcome"]))
+            columns = delivered.held_columns()
+            _require(journal.read_again(tx, delivery_id, **columns))
+            return Replayed(delivery_id, None, was, Outcome(columns["outcome"]))
         task = tasks.current(tx, task_id)
         if task is None:
             raise NotFound(f"There is no task {task_id}.")
@@ -78,10 +78,10 @@ def _unit(delivered: Delivered, stored: Delivery) -> Callable[[Transaction], Rep
         if stored.task_id is None:
             history_id = journal.note(tx, task_id, now, "delivery")
             _require(journal.read_again(tx, delivery_id, task_id=task_id, history_id=history_id))
-            facts["deliveries"] = task["deliveries"] + 1
+            facts["deliveries"] = task.deliveries + 1
         # Its place in the history is before what it changes.
         place = journal.note(tx, task_id, now, "note")
-        outcome = delivered.change(tx, task, facts)
+        outcome = delivered.change_task(tx, task, facts)
         words = f"Delivery {delivery_id}, {was} when it came, was read again: {outcome}."
         journal.tell(tx, place, {"text": words, "delivery": delivery_id, "outcome": outcome.value})
         return Replayed(delivery_id, task_id, was, outcome)

@@ -15,14 +15,14 @@ from receiver.core.messages import Callback, Event, Order, Outcome, Problem, Rem
 from receiver.core.states import FINAL, State, Via
 from receiver.documents import moment
 from receiver.lifecycle.apply import apply
-from receiver.lifecycle.transition import Row
 from receiver.providers.base import Flow, Provider
 from receiver.services import Services
 from receiver.store import Session, Transaction, journal, reading, tasks
 from receiver.store import heard as hearing
 from receiver.store.heard import Heard
 from receiver.store.tables import Attempt, Check, Delivery, Task
-from receiver.tasks.inbox import read_callback
+from receiver.store.task_row import TaskChanges, TaskRow
+from receiver.tasks.inbox import parse_callback
 from receiver.tasks.replay import Replayed, replay, replaying
 
 PAGE = 200
@@ -128,9 +128,9 @@ async def _latest_end(services: Services, task_id: str, since: int) -> Heard | N
     return None
 
 
-def _is_unclear(row: Row) -> bool:
+def _is_unclear(row: TaskRow) -> bool:
     """Return whether the answer to a task's order still decides about it: nobody has told better since."""
-    return row["state"] in (State.UNCONFIRMED, State.EXPIRED) and row["remote_id"] is None
+    return row.state in (State.UNCONFIRMED, State.EXPIRED) and row.remote_id is None
 
 
 async def _lacks_nothing(services: Services, task: Task) -> bool:
@@ -147,7 +147,7 @@ async def _read(services: Services, task: Task, heard: Heard) -> Event | None:
     if provider is None or row is None:
         return None
     if isinstance(row, Delivery):
-        return read_callback(provider, Callback(row.headers, row.body, row.received_at)).event
+        return parse_callback(provider, Callback(row.headers, row.body, row.received_at)).event
     return _answer_again(provider, task, row)
 
 
@@ -195,14 +195,14 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
             return None
         context = services.context(task.provider)
         before = _standing(tx, row, has_result=task.result is not None)
-        facts = {}
+        facts: TaskChanges = {}
         if heard.kind == "attempt" and event.state is State.FAILED:
             if (purchase := journal.purchase(tx, task.id)) is None or purchase.id != heard.id:
                 return None  # another try may have bought it
             journal.end_attempt(tx, heard.id, may_have_bought=False, outcome="refused")
             facts["may_have_cost"] = False
         place = journal.note(tx, task.id, context.now, "note")
-        outcome = apply(tx, row, event, Source(via), context, **facts)
+        outcome = apply(tx, row, event, Source(via), context, changes=facts)
         what = "The answer to a submission" if heard.kind == "attempt" else "The answer to a check"
         words = f"{what}, of {moment(heard.at)}, was read again: {outcome}."
         journal.tell(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})
@@ -226,9 +226,9 @@ def _of_delivery(tx: Transaction, heard: Heard, take_in: Callable[[Transaction],
     return _changed(tx, heard, row, before, asks=replayed.outcome is Outcome.CONFIRMING)
 
 
-def _changed(tx: Transaction, heard: Heard, row: Row, before: Standing, *, asks: bool = False) -> Change | None:
-    after = _standing(tx, row, has_result=before.has_result or row.get("result") is not None)
-    return Change(heard, row["id"], before, after, asks) if after != before or asks else None
+def _changed(tx: Transaction, heard: Heard, row: TaskRow, before: Standing, *, asks: bool = False) -> Change | None:
+    after = _standing(tx, row, has_result=before.has_result or tasks.has_result(tx, row.id))
+    return Change(heard, row.id, before, after, asks) if after != before or asks else None
 
 
 def _standing_of(task_id: str) -> Callable[[Session], Standing | None]:
@@ -242,6 +242,6 @@ def _standing_of(task_id: str) -> Callable[[Session], Standing | None]:
     return read
 
 
-def _standing(tx: Transaction, row: Row, *, has_result: bool = False) -> Standing:
-    urls = tuple(tasks.output_urls(tx, row["id"]))
-    return Standing(State(row["state"]), row["remote_id"], urls, has_result, row["error_message"])
+def _standing(tx: Transaction, row: TaskRow, *, has_result: bool = False) -> Standing:
+    urls = tuple(tasks.output_urls(tx, row.id))
+    return Standing(row.state, row.remote_id, urls, has_result, row.error_message)

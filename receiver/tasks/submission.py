@@ -16,10 +16,11 @@ from receiver.core.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnkn
 from receiver.core.ids import new_id
 from receiver.core.states import SETTLED, State, Via
 from receiver.lifecycle.spending_limits import refuse_dearer_than_a_day
-from receiver.lifecycle.transition import move, notice, write
+from receiver.lifecycle.transition import add_notices, transition, write_changes
 from receiver.services import Services
 from receiver.store import Transaction, reading, tasks
 from receiver.store.tables import Task, as_json
+from receiver.store.task_row import TaskChanges
 from receiver.store.tasks import Claim
 from receiver.tasks.attempts import attempt
 
@@ -98,9 +99,9 @@ async def _let_sweeps_send(services: Services, task_id: str) -> None:
 
     def unit(tx: Transaction) -> None:
         row = tasks.current(tx, task_id)
-        if row is not None and row["state"] == State.QUEUED and row["attempts"] == 0:
-            context = services.context(row["provider"])
-            write(tx, row, context, {"next_check_at": min(row["next_check_at"], context.now)})
+        if row is not None and row.state == State.QUEUED and row.attempts == 0:
+            context = services.context(row.provider)
+            write_changes(tx, row, context, {"next_check_at": context.now})
 
     try:
         await services.store.write(unit)
@@ -135,7 +136,7 @@ async def place(
     try:
         racing = await services.store.write(insert)
     except OutcomeUnknown:
-        if order.key is None and row["state"] == State.QUEUED:
+        if order.key is None and row["state"] == State.QUEUED.value:
             services.background.start(_withdraw(services, row))
         raise
     if racing is None:
@@ -152,10 +153,11 @@ async def _withdraw(services: Services, order: dict[str, Any]) -> None:
         row, context = tasks.current(tx, order["id"]), services.context(order["provider"])
         if row is None:
             # Its commit may still be on its way to PostgreSQL: it finds its place taken, or we find it.
-            tasks.insert_task(tx, order | _WITHDRAWN | {"finished_at": context.now} | notice(order, words))
+            tasks.insert_task(tx, order | _WITHDRAWN | {"finished_at": context.now, "notices": as_json([words])})
             return
         # As whoever ordered it would, if they knew of it.
-        move(tx, row, State.CANCELLED, Via.HAND, context, leased_until=None, **notice(row, words))
+        changes: TaskChanges = {"leased_until": None}
+        transition(tx, row, State.CANCELLED, Via.HAND, context, changes=changes | add_notices(row.notices, words))
 
     await services.insist(unit)
 
@@ -167,9 +169,9 @@ async def cancel(services: Services, task_id: str) -> None:
         row = tasks.current(tx, task_id)
         if row is None:
             raise NotFound(f"There is no task {task_id}.")
-        context = services.context(row["provider"])
-        if not move(tx, row, State.CANCELLED, Via.HAND, context, settled_by=Via.HAND.value):
-            raise Conflict(f"The task is {row['state']}; only a queued one can be cancelled.")
+        context = services.context(row.provider)
+        if not transition(tx, row, State.CANCELLED, Via.HAND, context, changes={"settled_by": Via.HAND.value}):
+            raise Conflict(f"The task is {row.state}; only a queued one can be cancelled.")
 
     await services.store.write(unit)
 
@@ -193,8 +195,8 @@ def _of_same_order(order: NewTask, task_id: str, digest: str | None) -> str:
 
 def _require_retryable(tx: Transaction, task_id: str) -> None:
     row = tasks.current(tx, task_id)
-    if row is None or row["state"] not in RETRIED:
-        words = f"The task is {row['state'] if row else 'gone'}"
+    if row is None or row.state not in RETRIED:
+        words = f"The task is {row.state if row else 'gone'}"
         raise Conflict(f"{words}; only a final, expired or unconfirmed one can be ordered again.")
 
 

@@ -186,7 +186,7 @@ class Untold:
 
     async def write(self, unit: Callable[[Any], Any]) -> Any:
         result = await self.whole.write(unit)
-        if getattr(unit, "__name__", "") == "write_down" and not self.told:
+        if getattr(unit, "__name__", "") == "record" and not self.told:
             self.told.append("unknown")
             raise OutcomeUnknown("the database does not answer")
         return result

@@ -17,6 +17,7 @@ from sqlmodel import Session
 
 from receiver.config.addresses import check_database_url
 from receiver.core.errors import ConfigError, StoreUnavailable
+from receiver.core.states import State
 from receiver.lifecycle.spending_limits import reason_to_wait
 from receiver.providers.revid import RevidConfig
 from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
@@ -355,14 +356,18 @@ async def test_two_processes_never_find_room_for_both_in_one_place(store: Store,
             return bool(connection.scalar(waits))
 
     def begin(tx: Transaction, number: int) -> bool:
-        row = task_row(f"tsk_{number}", state="submitted", submitted_at=NOW, held_by=None)
-        has_room = reason_to_wait(tx, row, config, None, NOW) is None
+        task = tasks.current(tx, f"tsk_{number}")
+        assert task is not None
+        has_room = reason_to_wait(tx, task, config, None, NOW) is None
         checked[number].set()
         if has_room:
             while not (checked[1 - number].wait(0.01) or blocked()):
                 pass
-            tasks.insert_task(tx, row)
+            tasks.change(tx, task.id, State.QUEUED, {"state": State.SUBMITTED, "submitted_at": NOW})
         return has_room
+
+    for number in range(2):
+        await beside.write(lambda tx, n=number: tasks.insert_task(tx, task_row(f"tsk_{n}", state="queued")))  # type: ignore[misc]
 
     found = await asyncio.gather(*(one.write(lambda tx, n=n: begin(tx, n)) for n, one in enumerate((store, beside))))  # type: ignore[misc]
     await beside.close()

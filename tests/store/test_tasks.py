@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from receiver.core.states import State
 from receiver.store import Store, reading, spending, tasks
 from receiver.store.reading import AHEAD
+from receiver.store.task_row import TaskChanges
 from receiver.store.tasks import SKEW, Claim
 
 from .cost import assert_sums_are_exact
@@ -85,10 +87,10 @@ async def test_a_lease_left_by_a_clock_that_was_far_ahead_is_not_waited_for(stor
 
 async def test_a_change_is_made_only_in_the_state_it_was_decided_in(store: Store, file: Path) -> None:
     await store.write(add_tasks(task_row("tsk_1", state="queued")))
-    change = {"state": "cancelled", "updated_at": NOW + 1}
-    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", "submitting", change)) is False
-    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", "queued", change)) is True
-    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", "queued", change)) is False
+    change: TaskChanges = {"state": State.CANCELLED, "updated_at": NOW + 1}
+    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", State.SUBMITTING, change)) is False
+    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", State.QUEUED, change)) is True
+    assert await store.write(lambda tx: tasks.change(tx, "tsk_1", State.QUEUED, change)) is False
     assert look(file, "SELECT state, updated_at FROM task") == [("cancelled", NOW + 1)]
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 from sqlmodel import Session
 
 from receiver.core.states import State
 from receiver.store import Store, reading, tasks
 from receiver.store.tables import Task
+from receiver.store.task_row import TaskChanges
 from tests.measuring import HANG, until
 
 from .rig import add_tasks, beat, beats, task_row
@@ -39,7 +41,8 @@ async def assert_each_waiter_is_woken_for_its_own_task(store: Store) -> None:
     await assert_noticed(store, COMMITS)
     assert max(asked.values()) == 1
     for task_id in ids[::10]:
-        await store.write(lambda tx, task_id=task_id: tasks.change(tx, task_id, "queued", {"state": "submitting"}))  # type: ignore[misc]
+        moved: TaskChanges = {"state": State.SUBMITTING}
+        await store.write(partial(tasks.change, task_id=task_id, was=State.QUEUED, changes=moved))
         assert await asyncio.wait_for(waiting.pop(task_id), LONG) is State.SUBMITTING
     assert not any(task.done() for task in waiting.values())
     assert max(asked[task_id] for task_id in waiting) == 1
@@ -65,7 +68,7 @@ async def assert_hostile_ids_are_waited_for_like_others(store: Store) -> None:
     await until(lambda: asked == 1, LONG)
     await assert_noticed(store, COMMITS)
     assert asked == 1
-    await store.write(lambda tx: tasks.change(tx, "tsk_1", "queued", {"checks": 1, "updated_at": 7}))
+    await store.write(lambda tx: tasks.change(tx, "tsk_1", State.QUEUED, {"checks": 1, "updated_at": 7}))
     task = await asyncio.wait_for(changed, LONG)
     assert task is not None
     assert task.checks == 1

@@ -11,10 +11,10 @@ from typing import Any
 from receiver.core import wire
 from receiver.core.messages import Outcome
 from receiver.core.redaction import Redactor
+from receiver.core.times import took
 from receiver.documents import Document, history_document
 from receiver.store.tables import Attempt, Check, Delivery, History
 from receiver.web.pages.task import pretty
-from receiver.web.pages.times import took
 from receiver.web.pages.wording import ATTEMPTS, CHECKS, DELIVERIES, VIA
 
 Told = Attempt | Check | Delivery | None

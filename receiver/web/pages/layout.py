@@ -14,12 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from receiver.core import times
 from receiver.core.errors import ReceiverError, StoreUnavailable
 from receiver.documents import moment
 from receiver.services import Services
 from receiver.web import access, sessions
 from receiver.web.headers import HEADERS
-from receiver.web.pages import times, wording
+from receiver.web.pages import wording
 from receiver.web.problems import RETRY_SECONDS, status_of
 
 MAX_WAY_BACK = 2000

@@ -12,9 +12,9 @@ from starlette.requests import Request
 
 from receiver.core import wire
 from receiver.core.states import State
+from receiver.core.times import DAY
 from receiver.store.reading import Filter
 from receiver.web.api.requests import METADATA, ListQuery, checked, refuse_many_filters
-from receiver.web.pages.times import DAY
 
 PER_PAGE = 50
 LOOK_STATES = (State.UNCONFIRMED, State.EXPIRED)

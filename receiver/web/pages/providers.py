@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.catalog import Model
+from receiver.core.times import MINUTE, SECOND, span
 from receiver.documents import moment
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.spending_limits import UNCONFIRMED_COUNTS
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import Balance, Provider
 from receiver.services import Services
-from receiver.web.pages.times import MINUTE, SECOND, span
 from receiver.web.pages.wording import credits_
 
 SPEND_DAYS = 14

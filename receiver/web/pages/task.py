@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 from receiver.config.settings import Settings
 from receiver.core.redaction import Redactor
 from receiver.core.states import State, Via, may_move
-from receiver.lifecycle.transition import departed
+from receiver.core.times import absolute
+from receiver.lifecycle.transition import deadline_counts_from
 from receiver.services import Services
 from receiver.store.tables import History, Output, Task
 from receiver.tasks.adoption import is_unclear
 from receiver.tasks.submission import RETRIED
-from receiver.web.pages.times import absolute
 from receiver.web.pages.wording import MEANINGS, NEVER_TAKEN, SETTLED_BY, Meaning
 
 PLAYED = frozenset({"video", "audio"})
@@ -71,7 +71,7 @@ def meaning(task: Task, history: Sequence[History]) -> Meaning:
 
 def deadline(services: Services, task: Task) -> int:
     """Return when a task expires if no end is heard of."""
-    return services.context(task.provider).schedule.due(departed(task.model_dump()))
+    return services.context(task.provider).schedule.due(deadline_counts_from(task))
 
 
 def evidence(task: Task) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from receiver.core.amounts import to_credits
 from receiver.core.messages import Outcome
 from receiver.core.states import SETTLED, State, Via
+from receiver.core.times import MINUTE, relative, span
 from receiver.store.tables import Task
-from receiver.web.pages.times import MINUTE, relative, span
 
 
 @dataclass(frozen=True, slots=True)
