@@ -10,19 +10,19 @@ from receiver.core.amounts import to_credits
 from receiver.core.redaction import Redactor
 from receiver.core.states import SETTLED
 from receiver.providers.base import Provider
-from receiver.store.reading import BODY_BYTES, Beginning
+from receiver.store.reading import BODY_BYTES, Truncated
 from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task
 
 SHOWN_BYTES = 65_536
 """Bytes of a body that are shown; more is cut, and said so."""
 
-HALF_SECRET = BODY_BYTES - SHOWN_BYTES
+LONGEST_SECRET = BODY_BYTES - SHOWN_BYTES
 """Bytes at the end of a body that was cut; no secret is longer."""
 
 Document = dict[str, Any]
 
 
-def moment(milliseconds: int | None) -> str | None:
+def format_timestamp(milliseconds: int | None) -> str | None:
     """Write Unix milliseconds as ISO 8601 in UTC with milliseconds."""
     if milliseconds is None:
         return None
@@ -67,7 +67,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
         "evidence": {
             "token": task.token_seen,
             "signature": task.signature,
-            "confirmed_at": moment(task.confirmed_at),
+            "confirmed_at": format_timestamp(task.confirmed_at),
         },
         "notices": task.notices,
         "retry_of": task.retry_of,
@@ -75,11 +75,11 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
         "checks": task.checks,
         "deliveries": task.deliveries,
         "sandbox": sandbox,
-        "created_at": moment(task.created_at),
-        "submitted_at": moment(task.submitted_at),
-        "finished_at": moment(task.finished_at) if task.state in SETTLED else None,
-        "updated_at": moment(task.updated_at),
-        "next_check_at": moment(task.next_check_at),
+        "created_at": format_timestamp(task.created_at),
+        "submitted_at": format_timestamp(task.submitted_at),
+        "finished_at": format_timestamp(task.finished_at) if task.state in SETTLED else None,
+        "updated_at": format_timestamp(task.updated_at),
+        "next_check_at": format_timestamp(task.next_check_at),
     }
 
 
@@ -87,7 +87,7 @@ def _output(output: Output, redactor: Redactor) -> Document:
     return {
         "url": redactor.url(output.url),
         "kind": output.kind,
-        "expires_at": moment(output.expires_at),
+        "expires_at": format_timestamp(output.expires_at),
         "stored": output.stored,
     }
 
@@ -99,23 +99,23 @@ def _amount(millionths: int | None) -> float | int | None:
 def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:
     """Show one thing that happened, with what was sent and received, without secrets."""
     told_of = redactor.value(row.data)
-    document: Document = {"id": row.id, "at": moment(row.at), "kind": row.kind, **told_of}
+    document: Document = {"id": row.id, "at": format_timestamp(row.at), "kind": row.kind, **told_of}
     if isinstance(told, Attempt):
         document |= _attempt(told, redactor)
     elif isinstance(told, Delivery):
         document |= {"delivery": told.id, "outcome": told.outcome, "headers": redactor.headers(told.headers)}
         document |= _body("body", told.body, redactor)
     elif isinstance(told, Check):
-        document |= {"outcome": told.outcome, "asked_at": moment(told.asked_at), **_answered(told, redactor)}
+        document |= {"outcome": told.outcome, "asked_at": format_timestamp(told.asked_at), **_answered(told, redactor)}
     return document
 
 
-def homeless_document(delivery: Delivery) -> Document:
+def unmatched_document(delivery: Delivery) -> Document:
     """Show one callback that no task has: what it came as, and the provider's id that it names."""
     return {
         "delivery": delivery.id,
         "provider": delivery.provider,
-        "received_at": moment(delivery.received_at),
+        "received_at": format_timestamp(delivery.received_at),
         "outcome": delivery.outcome,
         "remote_id": delivery.remote_id,
     }
@@ -125,8 +125,8 @@ def _attempt(told: Attempt, redactor: Redactor) -> Document:
     return {
         "number": told.number,
         "outcome": told.outcome,
-        "departed_at": moment(told.departed_at),
-        "ended_at": moment(told.ended_at),
+        "departed_at": format_timestamp(told.departed_at),
+        "ended_at": format_timestamp(told.ended_at),
         "request": {"method": told.method, "url": redactor.text(told.url), **_body("body", told.body, redactor)},
         **_answered(told, redactor),
     }
@@ -142,8 +142,8 @@ def _body(name: str, body: bytes, redactor: Redactor) -> Document:
     # Redacted before it is cut, so that the cut cannot leave the half of a token standing; where it was cut when it
     # was read, its end is not shown.
     shown = redactor.text(body.decode("utf-8", "replace"))
-    cut = isinstance(body, Beginning)
-    written = shown.encode()[: -HALF_SECRET if cut else None]
+    cut = isinstance(body, Truncated)
+    written = shown.encode()[: -LONGEST_SECRET if cut else None]
     if len(written) <= SHOWN_BYTES and not cut:
         return {name: shown}
     return {name: written[:SHOWN_BYTES].decode("utf-8", "ignore"), "truncated": True}

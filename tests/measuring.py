@@ -22,7 +22,7 @@ HANG = 120.0
 """Seconds after which a test takes it that something hangs: far more than anything takes that does not."""
 FRESH = httpx.Limits(max_keepalive_connections=0)
 """A connection for each request: a service closes a kept one after some seconds, also when it is just used again."""
-LOOK_EVERY = 0.01
+POLL_INTERVAL = 0.01
 WORK, WORK_SECONDS = 30_000, 0.16
 """A piece of work, and how long it takes on a quick machine that has nothing else to do."""
 
@@ -102,14 +102,14 @@ def wait_for(look: Callable[[], T | Literal[False] | None], seconds: float = HAN
         if found is not None and found is not False:
             return found
         assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(LOOK_EVERY)
+        time.sleep(POLL_INTERVAL)
 
 
 async def until(condition: Callable[[], bool], seconds: float = HANG) -> None:
     """Wait for a condition; it fails the test when it does not come true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what it looks at has no event
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
 class Loop(asyncio.SelectorEventLoop):

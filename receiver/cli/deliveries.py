@@ -7,7 +7,7 @@ import typer
 from receiver.cli import terminal
 from receiver.cli.runtime import cli, give, run
 from receiver.cli.tasks import AsJson
-from receiver.documents import homeless_document
+from receiver.documents import unmatched_document
 from receiver.store import reading
 
 
@@ -16,6 +16,6 @@ def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most")] = 50, as_json: AsJson = False
 ) -> None:
     """List the latest callbacks to whole accounts that no task has (yet); `replay` takes their numbers."""
-    stored = run(lambda services: services.store.read(lambda session: reading.homeless_deliveries(session, limit)))
-    listed = [homeless_document(delivery) for delivery in stored]
+    stored = run(lambda services: services.store.read(lambda session: reading.unmatched_deliveries(session, limit)))
+    listed = [unmatched_document(delivery) for delivery in stored]
     give({"deliveries": listed}, terminal.delivery_table(listed), as_json=as_json)

@@ -14,10 +14,10 @@ from receiver.cli import terminal
 from receiver.cli.runtime import cli, give, run, say
 from receiver.cli.tasks import AsJson
 from receiver.core.messages import Outcome
-from receiver.documents import Document, moment
+from receiver.documents import Document, format_timestamp
 from receiver.services import Services
 from receiver.tasks.replay import replay
-from receiver.tasks.rereading import Change, Standing, carry_out, preview
+from receiver.tasks.rereading import Change, Snapshot, carry_out, preview
 from receiver.web.api.tasks import show
 
 NO_USE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
@@ -111,14 +111,14 @@ def _document(change: Change) -> Document:
     return {
         "task": change.task_id,
         "read": f"{change.heard.kind} {change.heard.id}",
-        "at": moment(change.heard.at) if change.heard.at else None,
+        "at": format_timestamp(change.heard.at) if change.heard.at else None,
         "from": _standing(change.before),
         "to": _standing(change.after),
         "asks": change.asks,
     }
 
 
-def _standing(standing: Standing | None) -> Document | None:
+def _standing(standing: Snapshot | None) -> Document | None:
     return None if standing is None else {**asdict(standing), "state": standing.state.value}
 
 

@@ -43,7 +43,7 @@ def apply(
     *,
     changes: TaskChanges | None = None,
 ) -> Outcome:
-    """Let one event change a task, as far as the state machine allows.
+    """Change a task by one event, as far as the state machine allows; returns the outcome.
 
     `task` is the row as `store.tasks.current` gave it in this transaction; it is kept up to date. `changes` are
     written whatever becomes of the state.
@@ -186,7 +186,7 @@ def _decide(report: _Report) -> _Decision:
 
 
 def _without_state(report: _Report) -> _Decision:
-    """Take an event without a state as a reason to ask; an id in it proves that the task was accepted."""
+    """Ask the provider after an event without a state; an id in it proves that the task was accepted."""
     task, event, facts = report.task, report.event, report.facts
     if event.remote_state is not None and task.remote_state is None:
         facts = facts | {"remote_state": event.remote_state}
@@ -242,7 +242,7 @@ def _needs_check(report: _Report, target: State | None) -> _Decision:
 
 
 def _still_under_way(report: _Report) -> _Decision:
-    """Take newer progress of a task that is in this state already."""
+    """Write newer progress of a task that is in this state already."""
     if report.is_behind:
         return _Decision(Outcome.LATE, report.facts)
     progress = _progress(report)
@@ -324,7 +324,7 @@ def _first_check(report: _Report) -> TaskChanges:
 
 
 def _settled_by(report: _Report, target: State) -> TaskChanges:
-    """Say who brought the end and why it is believed; a check that confirms a callback leaves it the merit."""
+    """Return who brought the end and why it is believed; a callback that a check confirms keeps the credit."""
     source, confirmed_at = report.source, None
     if source.via is Via.CHECK:
         confirmed_at = report.context.now

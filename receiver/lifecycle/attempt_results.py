@@ -23,7 +23,7 @@ from receiver.lifecycle.transition import (
 )
 from receiver.store import Transaction, journal, tasks
 from receiver.store.journal import Purchase
-from receiver.store.reading import AHEAD
+from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.store.tasks import Claim
 
@@ -103,7 +103,7 @@ def _change_task(tx: Transaction, task: TaskRow, result: AttemptResult, context:
 
 
 def _end_waiting(tx: Transaction, task: TaskRow, result: AttemptResult, error: ProviderError, context: Context) -> None:
-    """Let an error decide about a task that waits for its attempt."""
+    """Change a task that waits for its attempt by the error that ended it."""
     may_repeat = result.supports_idempotency_keys or result.attempt_id is None
     if isinstance(error, NotSent | Busy) or (isinstance(error, Unconfirmed) and may_repeat):
         _try_later(tx, task, result, error, context)
@@ -119,7 +119,7 @@ def _end_waiting(tx: Transaction, task: TaskRow, result: AttemptResult, error: P
 def _resolve_unclear(
     tx: Transaction, task: TaskRow, result: AttemptResult, error: ProviderError, context: Context
 ) -> None:
-    """Let the end of an attempt that was taken for lost resolve its task.
+    """Resolve a task by the end of an attempt that was taken for lost.
 
     It does not go back to the queue: somebody may have ordered the same again, since it was unclear.
     """
@@ -139,7 +139,7 @@ def _refuse(tx: Transaction, task: TaskRow, why: Problem, context: Context) -> N
 
 
 def _try_later(tx: Transaction, task: TaskRow, result: AttemptResult, error: ProviderError, context: Context) -> None:
-    """Put the next attempt off. Only one that provably was not received goes back to the queue."""
+    """Postpone the next attempt. Only one that provably was not received goes back to the queue."""
     goes_back = task.state is State.QUEUED or (result.repeats is None and not isinstance(error, Unconfirmed))
     sent_at = task.submitted_at or context.now
     counts_from = queue_deadline_counts_from(task) if goes_back else sent_at
@@ -230,7 +230,7 @@ def _repeats_are_over(first: Purchase, now: int) -> bool:
 
     A departure in the future tells of a clock that was set back, and of nothing else: it may have been long ago.
     """
-    return not first.departed_at - AHEAD <= now < first.departed_at + REPEATS_END
+    return not first.departed_at - CLOCK_TOLERANCE <= now < first.departed_at + REPEATS_END
 
 
 def _full_stop(message: str) -> str:

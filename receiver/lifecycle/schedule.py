@@ -1,6 +1,6 @@
-"""When a task is looked at next: growing, jittered gaps, first checks, deadlines. Pure.
+"""When a task is due next: backoff with jitter, first checks, deadlines. Pure.
 
-`lifecycle` asks it after every change. Times are Unix milliseconds, settings are in seconds.
+Every change of a task asks it. Times are Unix milliseconds, settings are in seconds.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Schedule:
 
     @classmethod
     def of(cls, settings: Settings, advice: float | None) -> "Schedule":
-        """Take the settings, and the provider's advice on the first check where none is set."""
+        """Return the schedule of these settings, with the provider's advice on the first check where none is set."""
         return cls(
             poll_after=advice or POLL_AFTER if settings.poll_after is None else settings.poll_after,
             callback_grace=settings.callback_grace,
@@ -48,11 +48,11 @@ class Schedule:
     def first_check(self, since: int, departed: int, *, callback: bool) -> int:
         """Return the time of the first check of a task that was taken: the pause counts from `since`."""
         pause = self.callback_grace if callback else self.poll_after
-        return self.by_deadline(since + _ms(pause), departed)
+        return self.no_later_than_deadline(since + _ms(pause), departed)
 
     def next_try(self, now: int, departed: int, gaps: int, chance: float, asked: float | None = None) -> int:
         """Return the time of the next request: after `asked` seconds where the provider named them, else a gap."""
-        return self.by_deadline(now + self.pause(gaps, chance, asked), departed)
+        return self.no_later_than_deadline(now + self.pause(gaps, chance, asked), departed)
 
     def pause(self, gaps: int, chance: float, asked: float | None = None) -> int:
         """Return the milliseconds until the next request: `asked` seconds where the provider named them, else a gap."""
@@ -62,7 +62,7 @@ class Schedule:
         """Return the deadline of a task whose last try departed then (for a queued one: that was created then)."""
         return departed + _ms(self.deadline)
 
-    def by_deadline(self, at: int, departed: int) -> int:
+    def no_later_than_deadline(self, at: int, departed: int) -> int:
         """Put a time off no further than the deadline."""
         return min(at, self.due(departed))
 

@@ -100,7 +100,7 @@ def _too_many_running(tx: Transaction, account: str, most: int | None, now: int)
     if found.number < most:
         return None
     name = _variable(account, "MAX_RUNNING")
-    words = f"Waits for others to end: {name} is {most}."
+    words = f"Waiting for a running task to finish ({name}={most})."
     if found.unconfirmed:
         words += f" An unconfirmed task counts for {UNCONFIRMED_COUNTS // 60_000} min after it was sent."
     return Wait(words, f"{name}={most}")
@@ -114,9 +114,9 @@ def _too_much_spent(tx: Transaction, task: TaskRow, most: float | None, now: int
     if spending.spent_on(tx, task.provider, spending.day_of(now)) + price <= allowed:
         return None
     name, shown = _variable(task.provider, "MAX_CREDITS_PER_DAY"), _amount(allowed)
-    words = f"Waits for tomorrow (UTC): with this one, today would cost more than {name}, {shown} credits."
+    words = f"Waiting for tomorrow (UTC): this task would exceed today's limit ({name}={shown} credits)."
     if price > allowed:
-        words = f"Waits for a higher limit: it alone costs {_amount(price)} credits, and {name} is {shown}."
+        words = f"Waiting for a higher limit: this task costs {_amount(price)} credits ({name}={shown})."
     return Wait(words, f"{name}={shown}")
 
 
@@ -127,8 +127,8 @@ def _too_fast(tx: Transaction, account: str, rate: Rate | None, now: int) -> Wai
     oldest = spending.departure_before(tx, account, now - window, now, rate.number)
     if oldest is None:
         return None
-    own = f"{account} takes {rate.number} orders in {rate.seconds:g} s"
-    return Wait(f"Waits: {own}.", f"the provider's own limit ({own})", max((oldest + window - now) / 1000, 0.05))
+    own = f"{account} accepts {rate.number} orders per {rate.seconds:g} s"
+    return Wait(f"Waiting: {own}.", f"the provider's own limit ({own})", max((oldest + window - now) / 1000, 0.05))
 
 
 def _amount(millionths: int) -> str:

@@ -13,11 +13,11 @@ from receiver.core.redaction import redact_values
 from receiver.core.states import SETTLED, State, Via, may_move
 from receiver.lifecycle.schedule import Schedule
 from receiver.store import Transaction, journal, tasks
-from receiver.store.reading import AHEAD
+from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_NOTICES = 20
-WAITING_NOTICES = ("Not sent:", "Not taken yet:", "Waits ", "The answer to a try is not known")
+WAITING_NOTICES = ("Not sent:", "Not taken yet:", "Waiting", "Waits ", "The answer to a try is not known")
 """Beginnings of notices that say why a task waits to be sent; the history keeps the attempts themselves."""
 
 
@@ -137,6 +137,6 @@ def _undo_clock_change(task: TaskRow, now: int) -> TaskChanges:
     The poller looks for such tasks by when they were written, and this write would hide one.
     """
     scheduled, written = task.next_check_at, task.updated_at
-    if scheduled is None or written <= now + AHEAD or scheduled <= now:
+    if scheduled is None or written <= now + CLOCK_TOLERANCE or scheduled <= now:
         return {}
     return {"next_check_at": now + scheduled - written}

@@ -31,16 +31,16 @@ _HELD = (
     )
     .order_by(DELIVERY.c.id)
 )
-_HOLDING = select(func.count().label("number")).where(
+_COUNT_HELD = select(func.count().label("number")).where(
     DELIVERY.c.provider == bindparam("account"), DELIVERY.c.task_id.is_(None)
 )
 _OLDEST = select(func.min(DELIVERY.c.id)).where(
     DELIVERY.c.provider == bindparam("account"), DELIVERY.c.task_id.is_(None)
 )
 _DROP = delete(DELIVERY).where(DELIVERY.c.id == _OLDEST.scalar_subquery())
-_GIVE = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"))
-_READ_AGAIN = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"), DELIVERY.c.task_id.is_(None))
-_TELL = update(HISTORY).where(HISTORY.c.id == bindparam("history_id"))
+_ASSIGN = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"))
+_UPDATE_HELD = update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery_id"), DELIVERY.c.task_id.is_(None))
+_COMPLETE_NOTE = update(HISTORY).where(HISTORY.c.id == bindparam("history_id"))
 _CHECK = insert(CHECK)
 _END_ATTEMPT = update(ATTEMPT).where(ATTEMPT.c.id == bindparam("attempt_id"))
 _ATTEMPTS_OF = ATTEMPT.c.task_id == bindparam("task")
@@ -77,9 +77,9 @@ def note(tx: Transaction, task_id: str, at: int, kind: str, data: dict[str, Any]
     return _new_id(tx, _HISTORY, {"task_id": task_id, "at": at, "kind": kind, "data": as_json(data or {})})
 
 
-def tell(tx: Transaction, history_id: int, data: dict[str, Any]) -> None:
-    """Complete a history row whose place had to be taken before it was known what it tells."""
-    tx.run(_TELL, history_id=history_id, data=as_json(data))
+def complete_note(tx: Transaction, history_id: int, data: dict[str, Any]) -> None:
+    """Complete a history row that had to be added before its contents were known."""
+    tx.run(_COMPLETE_NOTE, history_id=history_id, data=as_json(data))
 
 
 def add_attempt(tx: Transaction, **values: Any) -> int:
@@ -88,7 +88,7 @@ def add_attempt(tx: Transaction, **values: Any) -> int:
 
 
 def end_attempt(tx: Transaction, attempt_id: int, **values: Any) -> None:
-    """Write down how an attempt ended."""
+    """Record how an attempt ended."""
     tx.run(_END_ATTEMPT, attempt_id=attempt_id, **values)
 
 
@@ -104,7 +104,7 @@ def open_attempts(tx: Transaction, task_id: str) -> dict[int | None, int]:
 
 
 def bought_nothing(tx: Transaction, task_id: str) -> None:
-    """Write down that no attempt of a task bought anything."""
+    """Record that no attempt of a task bought anything."""
     tx.run(_BOUGHT_NOTHING, task=task_id)
 
 
@@ -113,14 +113,14 @@ def add_delivery(tx: Transaction, **values: Any) -> None:
     tx.run(_DELIVERY, **values)
 
 
-def holding(tx: Transaction, account: str) -> int:
+def count_held(tx: Transaction, account: str) -> int:
     """Count the deliveries to an account that wait for their task."""
-    row = tx.one(_HOLDING, account=account)
+    row = tx.one(_COUNT_HELD, account=account)
     return int(row["number"]) if row else 0
 
 
 def drop_oldest_held(tx: Transaction, account: str) -> None:
-    """Forget the delivery to an account that has waited longest for its task."""
+    """Delete the delivery to an account that has waited longest for its task."""
     tx.run(_DROP, account=account)
 
 
@@ -129,13 +129,13 @@ def take_held(tx: Transaction, account: str, remote_id: str, task_id: str, at: i
     held = tx.all(_HELD, account=account, remote=remote_id)
     for row in held:
         history_id = note(tx, task_id, at, "delivery")
-        tx.run(_GIVE, delivery_id=row["id"], task_id=task_id, history_id=history_id)
+        tx.run(_ASSIGN, delivery_id=row["id"], task_id=task_id, history_id=history_id)
     return [None if row["event"] is None else json.loads(row["event"]) for row in held]
 
 
-def read_again(tx: Transaction, delivery_id: int, **values: Any) -> bool:
+def update_held(tx: Transaction, delivery_id: int, **values: Any) -> bool:
     """Write what a delivery without a task says by now; returns False where it has one, or is gone."""
-    return tx.run(_READ_AGAIN, delivery_id=delivery_id, **values) == 1
+    return tx.run(_UPDATE_HELD, delivery_id=delivery_id, **values) == 1
 
 
 def add_check(tx: Transaction, **values: Any) -> None:

@@ -22,13 +22,13 @@ from receiver.store.tables import Attempt, Check, Delivery, History, Output, Tas
 
 T = TypeVar("T", Attempt, Check, Delivery)
 
-AHEAD = 60_000
+CLOCK_TOLERANCE = 60_000
 """Milliseconds by which the clock of another process may be ahead of ours."""
 BODY_BYTES = 66_560
 """Bytes read of each body of a history: what is shown of it, and some more, since a cut may halve a secret."""
 ALL_BODIES = 1024 * 1024
 """Bytes read of all bodies of a history together: strangers may have sent a hundred of the largest."""
-LEAST_BYTES = 4096
+MIN_BODY_BYTES = 4096
 LIST_BYTES = 1024 * 1024
 """Bytes of the tasks in one answer to a list."""
 ROW_BYTES = 1000
@@ -37,7 +37,7 @@ SHOWN_PROMPT = 300
 """Characters of a prompt in a list for people."""
 
 
-class Beginning(bytes):
+class Truncated(bytes):
     """The beginning of a body; more of it is stored."""
 
     __slots__ = ()
@@ -68,23 +68,23 @@ def outputs(session: Session, task_ids: Sequence[str]) -> dict[str, list[Output]
 
 
 def due_accounts(session: Session, now: int) -> list[str]:
-    """Name the provider accounts that have tasks to look at."""
+    """Return the provider accounts that have due tasks."""
     return list(session.exec(select(Task.provider).where(col(Task.next_check_at) <= now).distinct()))
 
 
-def plans_of_tomorrow(session: Session, now: int) -> bool:
-    """Tell whether there are plans that were made at a time which is yet to come: by a clock that was set back since.
+def has_checks_from_the_future(session: Session, now: int) -> bool:
+    """Return whether a task was scheduled by a clock that has since been set back.
 
-    It looks at all tasks that are under way, so it is not for every look.
+    It reads all tasks that are under way, so it is not for every poll.
     """
-    return session.exec(select_plans_of_tomorrow(now)).first() is not None
+    return session.exec(select_checks_from_the_future(now)).first() is not None
 
 
-def select_plans_of_tomorrow(now: int) -> SelectOfScalar[str]:
-    """Write the query of `plans_of_tomorrow`, whose use of the index is watched over."""
+def select_checks_from_the_future(now: int) -> SelectOfScalar[str]:
+    """Return the query of `has_checks_from_the_future`; a test holds it to its index."""
     planned = col(Task.next_check_at) > now
     accounts = select(Task.provider).where(planned).distinct()  # for the index, which begins with the account
-    query = select(Task.id).where(col(Task.provider).in_(accounts), planned, Task.updated_at > now + AHEAD)
+    query = select(Task.id).where(col(Task.provider).in_(accounts), planned, Task.updated_at > now + CLOCK_TOLERANCE)
     return query.limit(1)
 
 
@@ -93,19 +93,19 @@ def delivery(session: Session, delivery_id: int) -> Delivery | None:
     return session.get(Delivery, delivery_id)
 
 
-def homeless_deliveries(session: Session, limit: int) -> list[Delivery]:
+def unmatched_deliveries(session: Session, limit: int) -> list[Delivery]:
     """Read the latest callbacks to whole accounts that no task of ours has, without their bodies."""
     query = select(Delivery).where(col(Delivery.task_id).is_(None)).order_by(col(Delivery.id).desc()).limit(limit)
-    return list(session.exec(query.options(_leaving_out(Delivery, "body"))))
+    return list(session.exec(query.options(_without(Delivery, "body"))))
 
 
 def history(session: Session, task_id: str) -> list[tuple[History, Attempt | Check | Delivery | None]]:
     """Read what happened to a task, each row with the attempt, delivery or check that it tells of.
 
-    Of large bodies only a `Beginning` is read: the more there are, the less of each.
+    Of large bodies only a `Truncated` is read: the more there are, the less of each.
     """
     rows = session.exec(select(History).where(History.task_id == task_id).order_by(col(History.id))).all()
-    most = max(min(BODY_BYTES, ALL_BODIES // max(len(rows), 1)), LEAST_BYTES)
+    most = max(min(BODY_BYTES, ALL_BODIES // max(len(rows), 1)), MIN_BODY_BYTES)
     told: dict[str, Mapping[int | None, Attempt | Check | Delivery]] = {
         "attempt": _of(session, Attempt, task_id, most),
         "delivery": _of(session, Delivery, task_id, most),
@@ -124,15 +124,15 @@ def _of(session: Session, table: type[T], task_id: str, most: int) -> dict[int |
     )
     query = select(table, *beginnings).where(table.task_id == task_id)
     found: dict[int | None, T] = {}
-    for row, *read in session.execute(query.options(*(_leaving_out(table, column.name) for column in bodies))):
+    for row, *read in session.execute(query.options(*(_without(table, column.name) for column in bodies))):
         for column, body in zip(bodies, read, strict=True):
             cut = body is not None and len(body) > most
-            set_committed_value(row, column.name, Beginning(body[:most]) if cut else body)
+            set_committed_value(row, column.name, Truncated(body[:most]) if cut else body)
         found[row.history_id] = row
     return found
 
 
-def _leaving_out(table: type[T], column: str) -> ORMOption:
+def _without(table: type[T], column: str) -> ORMOption:
     return defer(getattr(table, column))
 
 
@@ -185,7 +185,7 @@ def listing_page(session: Session, wanted: Filter) -> tuple[list[Task], str | No
 
 def _filtered(session: Session, query: Any, wanted: Filter) -> Any:
     if wanted.metadata:
-        ids = _labelled(session, wanted)
+        ids = _with_metadata(session, wanted)
         return query.where(col(Task.id).in_(ids)).order_by(col(Task.id).desc())
     return _of_columns(query, wanted)
 
@@ -230,7 +230,7 @@ def _deferred(attribute: Any) -> ORMOption:
     return defer(attribute)
 
 
-def _labelled(session: Session, wanted: Filter) -> list[str]:
+def _with_metadata(session: Session, wanted: Filter) -> list[str]:
     """List the ids of the tasks that a filter lets through which has metadata entries.
 
     The database picks out what may match by the very text that it stores, which both databases compare in the same
@@ -238,7 +238,7 @@ def _labelled(session: Session, wanted: Filter) -> list[str]:
     """
     query = _of_columns(select(Task.id, Task.meta), wanted)
     for key, value in wanted.metadata.items():
-        entries = [f"{as_json(key)}:{text}" for text in _ways_to_write(value)]
+        entries = [f"{as_json(key)}:{text}" for text in _json_spellings(value)]
         query = query.where(or_(*(_position(session, entry) > 0 for entry in entries)))
     found: list[str] = []
     last = None
@@ -258,7 +258,7 @@ def _position(session: Session, text: str) -> ColumnElement[int]:
     return of_dialect(cast(col(Task.meta), Text), text)
 
 
-def _ways_to_write(value: str) -> set[str]:
+def _json_spellings(value: str) -> set[str]:
     """Return how JSON may hold what a filter says: as a text, or as the number, word or list that it looks like."""
     return {as_json(value), *(filter(None, [_canonical(value)]))}
 

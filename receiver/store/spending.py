@@ -13,7 +13,7 @@ from sqlmodel import Session, SQLModel
 from receiver.core.amounts import MILLIONTHS, to_credits
 from receiver.core.states import State
 from receiver.store.journal import ATTEMPT
-from receiver.store.reading import AHEAD
+from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.transaction import Transaction
 
 TASK = SQLModel.metadata.tables["task"]
@@ -95,7 +95,7 @@ class Running:
 def running(tx: Transaction, account: str, since: int, now: int) -> Running:
     """Count the tasks that may be at work at the provider: an unconfirmed one only if it was sent since a time."""
     working = tx.one(_WORKING, account=account)
-    unconfirmed = tx.one(_UNCONFIRMED, account=account, since=since, until=now + AHEAD)
+    unconfirmed = tx.one(_UNCONFIRMED, account=account, since=since, until=now + CLOCK_TOLERANCE)
     numbers = [int(row["number"]) if row else 0 for row in (working, unconfirmed)]
     return Running(sum(numbers), numbers[1])
 

@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import SQLModel
 
 from receiver.core.states import State
-from receiver.store.reading import AHEAD
+from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import COLUMNS, TaskChanges, TaskRow, encoded
 from receiver.store.transaction import Transaction
 
@@ -80,7 +80,7 @@ _CLAIM_CRASHED = (
 )
 _REPLAN = (
     update(TASK)
-    .where(TASK.c.next_check_at > bindparam("now"), TASK.c.updated_at > bindparam("now") + AHEAD)
+    .where(TASK.c.next_check_at > bindparam("now"), TASK.c.updated_at > bindparam("now") + CLOCK_TOLERANCE)
     .values(next_check_at=bindparam("now") + TASK.c.next_check_at - TASK.c.updated_at, updated_at=bindparam("now"))
 )
 
@@ -132,7 +132,7 @@ def has_result(tx: Transaction, task_id: str) -> bool:
 
 
 def of_delivery(tx: Transaction, delivery_id: int) -> str | None:
-    """Name the task of a delivery, if it has one."""
+    """Return the id of the task of a delivery, if it has one."""
     row = tx.one(_OF_DELIVERY, delivery_id=delivery_id)
     return row["task_id"] if row else None
 
@@ -149,7 +149,7 @@ def change(tx: Transaction, task_id: str, was: State, changes: TaskChanges) -> b
 
 
 def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | None:
-    """Take the lease on one task, due or not; None while another holds it."""
+    """Claim one task, due or not; None while somebody else holds its lease."""
     row = tx.one(_CLAIM_ONE, task_id=task_id, now=now, until=until)
     return Claim(row["id"], row["claim"]) if row else None
 
@@ -157,7 +157,7 @@ def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | No
 def claim_due(
     tx: Transaction, provider: str, now: int, until: int, most: int, *, orders: bool | None = None
 ) -> list[Claim]:
-    """Take leases on at most so many of a provider account's due tasks, the longest due first.
+    """Claim at most so many of a provider account's due tasks, the longest due first.
 
     `orders` picks those that are to be sent, or the others; else all are taken as they come.
     """
@@ -166,7 +166,7 @@ def claim_due(
 
 
 def claim_these(tx: Transaction, task_ids: Iterable[str], now: int, until: int) -> tuple[list[Claim], list[str]]:
-    """Take leases on those of these tasks that can be asked about and are due; also names those that others hold."""
+    """Claim those of these tasks that have an id and are due; returns also those whose leases others hold."""
     claims, held = [], []
     for task_id in task_ids:
         row = current(tx, task_id)
@@ -180,11 +180,11 @@ def claim_these(tx: Transaction, task_ids: Iterable[str], now: int, until: int) 
     return claims, held
 
 
-def replan(tx: Transaction, now: int) -> int:
-    """Count plans that were made at a time yet to come from now: each keeps its whole pause. Returns how many."""
+def reschedule_after_clock_change(tx: Transaction, now: int) -> int:
+    """Reschedule from now what a clock scheduled that has since been set back, pauses kept; returns how many tasks."""
     return tx.run(_REPLAN, now=now)
 
 
 def claim_crashed(tx: Transaction, now: int, until: int, most: int) -> list[Claim]:
-    """Take over at most so many submissions whose holder let its lease run out."""
+    """Claim at most so many submissions whose lease ran out."""
     return [Claim(row["id"], row["claim"]) for row in tx.all(_CLAIM_CRASHED, now=now, until=until, most=most)]

@@ -14,7 +14,7 @@ from receiver.services import Services
 from receiver.store import Transaction, tasks
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.checks import check_now
-from receiver.tasks.submission import NewTask, known_task, place, require_model_id
+from receiver.tasks.submission import NewTask, find_task_by_key, place, require_model_id
 
 NOT_BOUGHT = Problem("not_bought", "A person looked at the provider: this was not bought.")
 
@@ -61,7 +61,7 @@ async def track(services: Services, order: NewTask, remote_id: str) -> tuple[str
     Returns its id and whether it is new. Raises `Invalid`, and `Conflict` where another task has this id or the key
     was used for another order.
     """
-    if (known := await known_task(services, order)) is not None:
+    if (known := await find_task_by_key(services, order)) is not None:
         return known, False
     services.provider(order.provider)
     require_model_id(order.model)

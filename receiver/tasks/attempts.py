@@ -1,4 +1,4 @@
-"""Try to hand one claimed task to its provider: attempt row -> request -> submitted, refused, queued or unconfirmed.
+"""Attempt to submit one claimed task: attempt row -> request -> submitted, refused, queued or unconfirmed.
 
 `submission` calls it for a new task, the poller for one that waits. The attempt is committed before its request
 leaves. A request that may have been received is never sent again, unless the provider takes an idempotency key: then
@@ -44,7 +44,7 @@ from receiver.tasks import leases
 
 log = structlog.get_logger()
 
-_OF_THE_BYTES = frozenset({"host", "content-length"})
+_BODY_HEADERS = frozenset({"host", "content-length"})
 """Headers that follow from the repeated address and body."""
 
 
@@ -54,15 +54,15 @@ class _NoLongerOursError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What came of a look at a task that is to be sent: the state it was left in, and how its request ended, if one
-    left: accepted, refused, not_sent, busy or unconfirmed."""
+    """What came of an attempt: the state that the task was left in, and how its request ended, if one was sent:
+    accepted, refused, not_sent, busy or unconfirmed."""
 
     state: State | None = None
     outcome: str | None = None
 
 
 async def attempt(services: Services, claim: Claim) -> Attempted:
-    """Make one try, or repeat an unclear one under its key. What became of it is in the database."""
+    """Make one attempt, or repeat an unclear one under its key. What became of it is in the database."""
     try:
         return await _attempt(services, claim)
     except StoreUnavailable:
@@ -88,7 +88,7 @@ async def _attempt(services: Services, claim: Claim) -> Attempted:
 
 def resolve_interrupted(tx: Transaction, services: Services, claim: Claim) -> Purchase | Attempted:
     """Return the purchase to repeat under its key; else what became of a submission that somebody left."""
-    row = claimed(tx, claim)
+    row = claimed_task(tx, claim)
     if row is None:
         return Attempted()
     context, provider = services.context(row.provider), services.providers.get(row.provider)
@@ -104,8 +104,8 @@ def resolve_interrupted(tx: Transaction, services: Services, claim: Claim) -> Pu
 
 
 def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Context) -> Attempted:
-    """Put a task off whose provider is not configured; `repeats` is its unclear purchase, if any."""
-    row = claimed(tx, claim)
+    """Postpone a task whose provider is not configured; `repeats` is its unclear purchase, if any."""
+    row = claimed_task(tx, claim)
     if row is None:
         return Attempted()
     words = f"Not sent: {row.provider} is not configured; set its API key."
@@ -119,7 +119,7 @@ def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Cont
     return Attempted(row.state)
 
 
-def claimed(tx: Transaction, claim: Claim) -> TaskRow | None:
+def claimed_task(tx: Transaction, claim: Claim) -> TaskRow | None:
     """Return the row of a claimed task; None where somebody else has claimed it since."""
     row = tasks.current(tx, claim.task_id)
     return row if row is not None and row.claim == claim.number else None
@@ -203,7 +203,7 @@ class _RunningAttempt:
 
     def _give_back(self, tx: Transaction) -> State | None:
         """Give the lease back without having sent anything, and end the attempt if it was committed."""
-        row = claimed(tx, self.claim)  # first, since it waits for a commit of ours that PostgreSQL may still be at
+        row = claimed_task(tx, self.claim)  # first, since it waits for a commit of ours that PostgreSQL may still be at
         context = self.services.context(self.provider.name)
         attempt_id = journal.open_attempts(tx, self.claim.task_id).get(self.claim.number)
         if attempt_id is not None:
@@ -233,12 +233,12 @@ class _RunningAttempt:
         self.answer = response
 
     async def _depart(self, request: httpx.Request, key: str) -> httpx.Request:
-        """Commit the attempt; only then may its request leave. A repeat says byte for byte what the first try said."""
+        """Commit the attempt; only then may its request leave. A repeat sends the very bytes of the first attempt."""
         if self.repeats is not None:
             request = httpx.Request(
                 self.repeats.method,
                 self.repeats.url,
-                headers={name: value for name, value in request.headers.items() if name not in _OF_THE_BYTES},
+                headers={name: value for name, value in request.headers.items() if name not in _BODY_HEADERS},
                 content=self.repeats.body,
                 extensions=request.extensions,
             )
@@ -247,14 +247,14 @@ class _RunningAttempt:
         if self.attempt_id is None:
             raise _NoLongerOursError
         if self.services.clock() >= until:
-            # We were held up for longer than the lease: somebody may have resolved the task as unclear by now.
-            raise NotSent("not_sent", "the request was held up for too long to be sent any more.")
+            # We were delayed for longer than the lease: somebody may have resolved the task as unclear by now.
+            raise NotSent("not_sent", "it was delayed for too long to be sent.")
         return request
 
     def _begin(self, tx: Transaction, request: httpx.Request, key: str, until: int) -> int | None:
         """Commit the attempt with the lease that covers it; None where the task is not ours to send, or must wait."""
         context = self.services.context(self.provider.name)
-        row = claimed(tx, self.claim)
+        row = claimed_task(tx, self.claim)
         if row is None:
             return None
         if self.services.stopping.is_set():

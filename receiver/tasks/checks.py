@@ -1,4 +1,4 @@
-"""Ask a provider about one task and let the answer change it; at the deadline for the last time.
+"""Check one task: ask its provider, and let the answer change it; at the deadline for the last time.
 
 The poller calls it for due tasks, the inbox when evidence is weak, the API when a person wants to know. A check that
 fails says nothing about the task: only the state field of a status answer does.
@@ -27,13 +27,13 @@ from receiver.tasks import leases
 
 log = structlog.get_logger()
 
-ASKED_NOTHING = "failed"
-UNDECIDED = "Two ends were told, and the provider could not be asked in time which is true. Look there."
+CHECK_FAILED = "failed"
+UNDECIDED = "The provider reported two different results and could not be asked in time which is true. Look there."
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of a look at a task: the state it was left in, and whether a request brought no usable answer."""
+    """What came of a check: the state that the task was left in, and whether the request brought no usable answer."""
 
     state: State | None
     asked: bool = False
@@ -41,7 +41,7 @@ class Checked:
 
 
 async def check_now(services: Services, task_id: str) -> None:
-    """Ask about one task at once, unless somebody else is asking just now. Raises `NotFound` and `Conflict`.
+    """Check one task at once, unless somebody else is checking it. Raises `NotFound` and `Conflict`.
 
     The check goes on even if its caller is cancelled.
     """
@@ -57,7 +57,7 @@ async def check_now(services: Services, task_id: str) -> None:
 
 
 async def check(services: Services, claim: Claim, task: Task | None = None) -> Checked:
-    """Ask about a claimed task, write down what came of it, and give the lease back.
+    """Check a claimed task, record what came of it, and give the lease back.
 
     `task` is its row where that was read since it was claimed.
     """
@@ -73,26 +73,26 @@ async def _check(services: Services, claim: Claim, known: Task | None) -> Checke
     if task is None:
         return Checked(None)
     if task.remote_id is None:
-        return await services.store.write(lambda tx: _Asked(services, claim, task).end(tx))
-    asked = _Asked(services, claim, task)
+        return await services.store.write(lambda tx: _StatusRequest(services, claim, task).record(tx))
+    request = _StatusRequest(services, claim, task)
     try:
-        await asked.ask(task.remote_id)
+        await request.send(task.remote_id)
     except asyncio.CancelledError:
-        await asyncio.shield(services.store.write(asked.give_back))
+        await asyncio.shield(services.store.write(request.give_back))
         raise
     try:
-        checked = await services.store.write(asked.end)
+        checked = await services.store.write(request.record)
     except StoreUnavailable:
         raise
     except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
-        asked.fail(fault)
-        checked = await services.store.write(asked.end)
+        request.fail(fault)
+        checked = await services.store.write(request.record)
     log.info("check", task=task.id, provider=task.provider, state=checked.state, failed=checked.failed)
     return checked
 
 
 @dataclass(slots=True)
-class _Asked:
+class _StatusRequest:
     """One status request, or none where there is no id to ask about, and what follows from it."""
 
     services: Services
@@ -104,7 +104,7 @@ class _Asked:
     answer: httpx.Response | None = None
     notices: tuple[str, ...] = ()
 
-    async def ask(self, remote_id: str) -> None:
+    async def send(self, remote_id: str) -> None:
         """Send the request and read its answer; whatever goes wrong becomes the check's error."""
         self.asked_at = self.services.clock()
         provider = self.services.providers.get(self.task.provider)
@@ -124,7 +124,7 @@ class _Asked:
                 self.event, self.error = None, Unreadable("The answer tells no state.")
 
     def fail(self, fault: Exception) -> None:
-        """Take a fault of the adapter's code for a check without a usable answer."""
+        """Count a fault of the adapter's code as a check without a usable answer."""
         log.error("adapter_failed", task=self.task.id, provider=self.task.provider, exc_info=fault)
         words = (
             f"The {self.task.provider} adapter failed on an answer ({type(fault).__name__}); the log has the details."
@@ -134,21 +134,21 @@ class _Asked:
     def _answered(self, response: httpx.Response) -> None:
         self.answer = response
 
-    def end(self, tx: Transaction) -> Checked:
-        """Apply the answer, plan the next look or end the task, and release the lease."""
+    def record(self, tx: Transaction) -> Checked:
+        """Apply the answer, schedule the next check or end the task, and release the lease."""
         context = self.services.context(self.task.provider)
         row = tasks.current(tx, self.task.id)
         if row is None:
             return Checked(None)
-        news = came_during(row, self.claim.number)
-        planned = row.next_check_at if news or row.next_check_at != self.task.next_check_at else None
+        has_missed_event = came_during(row, self.claim.number)
+        planned = row.next_check_at if has_missed_event or row.next_check_at != self.task.next_check_at else None
         history_id = None if self.asked_at is None else journal.note(tx, row.id, context.now, "check")
-        outcome = ASKED_NOTHING
+        outcome = CHECK_FAILED
         ours = row.claim == self.claim.number
         if self.event is not None and ours:
             outcome = apply(tx, row, self.event, Source(Via.CHECK, claim=self.claim.number), context).value
         if history_id is not None:
-            self._keep(tx, row, context, history_id, outcome)
+            self._record_check(tx, row, context, history_id, outcome)
         if ours:
             write_changes(tx, row, context, self._next_check(tx, row, context, planned) | {"leased_until": None})
         return Checked(row.state, asked=history_id is not None, failed=self.error is not None)
@@ -159,9 +159,9 @@ class _Asked:
         if row is not None and row.claim == self.claim.number:
             write_changes(tx, row, self.services.context(self.task.provider), {"leased_until": None})
 
-    def _keep(self, tx: Transaction, row: TaskRow, context: Context, history_id: int, outcome: str) -> None:
+    def _record_check(self, tx: Transaction, row: TaskRow, context: Context, history_id: int, outcome: str) -> None:
         if self.event is not None and self.event.found_at is not None:
-            journal.tell(tx, history_id, {"found_at": self.event.found_at})
+            journal.complete_note(tx, history_id, {"found_at": self.event.found_at})
         journal.add_check(
             tx,
             history_id=history_id,
@@ -177,9 +177,9 @@ class _Asked:
         write_changes(tx, row, context, changes | add_notices(row.notices, *self.notices))
 
     def _next_check(self, tx: Transaction, row: TaskRow, context: Context, planned: int | None) -> TaskChanges:
-        """Return when the task is asked about next; ends one whose time is over.
+        """Return when the task is checked next; ends one whose deadline has passed.
 
-        `planned` is what somebody else planned while this check was under way: news has come that it knew nothing of.
+        `planned` is what somebody else scheduled while this check was under way, because of a message that it missed.
         """
         until = awaited_until(row, context)
         if until is None:
@@ -191,16 +191,16 @@ class _Asked:
             return {"next_check_at": until}
         if planned is not None and planned <= context.now:
             return {"next_check_at": planned}
-        asked = self.error.retry_after if isinstance(self.error, ProviderError) else None
-        later = min(context.now + context.schedule.pause(row.gaps, context.chance, asked), until)
+        retry_after = self.error.retry_after if isinstance(self.error, ProviderError) else None
+        later = min(context.now + context.schedule.pause(row.gaps, context.chance, retry_after), until)
         return {"next_check_at": later if planned is None else min(later, planned), "gaps": row.gaps + 1}
 
 
 def awaited_until(row: TaskRow, context: Context) -> int | None:
-    """Return until when something is still to be learned about a task; None where nothing is.
+    """Return until when a task is still checked; None where nothing is left to be learned.
 
-    A task under way is asked about until its deadline, and so is a success without a result. A contradiction of a
-    final state has as long from when it came; of an expired task the news is believed after one check.
+    A task under way is checked until its deadline, and so is a success without a result. A contradiction of a final
+    state has as long from when it came; an event for an expired task is believed after one check.
     """
     state, due = row.state, context.schedule.due(deadline_counts_from(row))
     if state not in SETTLED:
@@ -213,8 +213,8 @@ def awaited_until(row: TaskRow, context: Context) -> int | None:
 
 
 def expire(tx: Transaction, row: TaskRow, context: Context) -> None:
-    """End a task at its deadline: a final callback that still awaits its confirmation is believed now; a success
-    without a result counts; anything else expires."""
+    """End a task at its deadline: a pending event is believed now, a success without a result counts, and anything
+    else expires."""
     pending = read_pending(row.pending)
     if pending is not None:
         apply(tx, row, pending.event, pending.source, context)

@@ -27,9 +27,9 @@ from receiver.tasks.checks import check_now
 
 log = structlog.get_logger()
 
-MAX_HELD = 1000
+MAX_HELD_DELIVERIES = 1000
 """Callbacks to one account that wait for an id that no task has: the latest so many are kept."""
-MAX_STORED = 100
+MAX_KEPT_DELIVERIES = 100
 """Deliveries kept of one task; what further ones say still counts, but they are only counted."""
 NO_SIGNATURE = Evidence()
 NEEDS_CHECK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
@@ -157,7 +157,7 @@ class IncomingDelivery:
     def _hold(self, tx: Transaction) -> Outcome:
         """Keep a callback to the account that names no task of ours: its id may still be learned."""
         account = self.to.provider.name
-        if journal.holding(tx, account) >= MAX_HELD:
+        if journal.count_held(tx, account) >= MAX_HELD_DELIVERIES:
             # An account may serve others, too: their callbacks must never keep ours out.
             journal.drop_oldest_held(tx, account)
         columns = self.held_columns()
@@ -177,19 +177,19 @@ class IncomingDelivery:
         }
 
     def _store_for_task(self, tx: Transaction, task: TaskRow) -> Outcome:
-        if task.deliveries >= MAX_STORED:
+        if task.deliveries >= MAX_KEPT_DELIVERIES:
             return self._count(tx, task)
         # Its place in the history is before what it changes.
         history_id = journal.note(tx, task.id, self.context.now, "delivery")
         outcome = self.change_task(tx, task, {"deliveries": task.deliveries + 1})
         if self.parsed.event is not None and self.parsed.event.found_at is not None:
-            journal.tell(tx, history_id, {"found_at": self.parsed.event.found_at})
+            journal.complete_note(tx, history_id, {"found_at": self.parsed.event.found_at})
         self._add_delivery(tx, task_id=task.id, history_id=history_id, outcome=outcome.value)
         return outcome
 
     def _count(self, tx: Transaction, task: TaskRow) -> Outcome:
         """Let a callback beyond the bound change its task, without keeping it; it makes no check due at once."""
-        words = f"More than {MAX_STORED} callbacks came; further ones are counted, not kept."
+        words = f"More than {MAX_KEPT_DELIVERIES} callbacks came; further ones are counted, not kept."
         scheduled, now = task.next_check_at, self.context.now
         changes: TaskChanges = {"unstored": task.unstored + 1}
         outcome = self.change_task(tx, task, changes | add_notices(task.notices, words))

@@ -1,4 +1,4 @@
-"""Look for tasks that are due: to be asked about, submitted again, or ended. Any number of pollers may sweep at once.
+"""Find tasks that are due: to be checked, submitted again, or ended. Any number of pollers may sweep at once.
 
 `app` runs one in the service's loop, `receiver poll` and `POST /api/poll` run single sweeps. Each provider account is
 swept by itself, its orders and its checks apart, so that what is slow holds up nothing else.
@@ -17,25 +17,25 @@ from receiver.store import heartbeats, reading, tasks
 from receiver.store.tasks import Claim
 from receiver.tasks.workers import AT_ONCE, Report, Workers
 
-__all__ = ["AT_ONCE", "COUNTED", "Poller", "Report", "beat", "mend_plans", "sweep"]
+__all__ = ["AT_ONCE", "COUNTED", "Poller", "Report", "record_heartbeat", "reschedule_after_clock_change", "sweep"]
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks for due tasks."""
-BEAT_EVERY = 10.0
-"""Seconds between two signs of life, whatever there is to do."""
-MEND_EVERY = 60
-"""Looks between two searches for plans of a clock that was set back, where it was not seen to be."""
-MAX_CAUSED = 10_000
-"""Checks of one account that wait for their turn where nothing sweeps; those beyond are left to the next sweep."""
+POLL_INTERVAL = 0.5
+"""Seconds between two polls of the database for due tasks."""
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between two heartbeats, whatever there is to do."""
+POLLS_BETWEEN_CLOCK_CHECKS = 60
+"""Polls between two searches for tasks scheduled by a clock that was set back, where that was not noticed."""
+MAX_WAITING_CHECKS = 10_000
+"""Checks of one account that wait where this process does not sweep; further ones are left to the next sweep."""
 COUNTED = ("submitted", "checked", "settled", "expired", "failed")
 
 
 async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None:
-    """Look at everything that is due now, counting into `report`; after `stop`, only what was begun is finished."""
-    await beat(services)
-    await mend_plans(services)
+    """Work on everything that is due now, counting into `report`; after `stop`, only what was begun is finished."""
+    await record_heartbeat(services)
+    await reschedule_after_clock_change(services)
     accounts = await services.store.read(lambda session: reading.due_accounts(session, services.clock()))
     working = [Workers(services, account, kind, stop) for account in accounts for kind in (Kind.ORDER, Kind.CHECK)]
     for workers in working:
@@ -46,73 +46,75 @@ async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None
             raise error
 
 
-async def beat(services: Services) -> None:
-    """Write down that somebody sweeps: `receiver doctor` and `/metrics` tell when nobody does."""
+async def record_heartbeat(services: Services) -> None:
+    """Record that somebody sweeps: `receiver doctor` and `/metrics` report when nobody does."""
     now = services.clock()
     await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.POLLER, now))
 
 
-async def mend_plans(services: Services) -> None:
-    """Let nothing wait for a time that only a clock has seen which was set back since."""
+async def reschedule_after_clock_change(services: Services) -> None:
+    """Reschedule the tasks that a clock scheduled which has since been set back."""
     now = services.clock()
-    if await services.store.read(lambda session: reading.plans_of_tomorrow(session, now)):
-        number = await services.store.write(lambda tx: tasks.replan(tx, now))
-        log.warning("clock_was_set_back", tasks_planned_again=number)
+    if await services.store.read(lambda session: reading.has_checks_from_the_future(session, now)):
+        number = await services.store.write(lambda tx: tasks.reschedule_after_clock_change(tx, now))
+        log.warning("clock_set_back", tasks_rescheduled=number)
 
 
 class Poller:
-    """Looks for work as long as the service runs: after each pause, and at once when a callback made a task due.
+    """Starts due work as long as the service runs: after each interval, and at once when a callback made a task due.
 
-    One that does not sweep is not run: it looks only at what callbacks made due.
+    One that does not sweep is not run: it works only on what callbacks made due.
     """
 
-    def __init__(self, services: Services, beat_every: float = BEAT_EVERY, *, sweeps: bool = True) -> None:
+    def __init__(
+        self, services: Services, heartbeat_interval: float = HEARTBEAT_INTERVAL, *, sweeps: bool = True
+    ) -> None:
         self._services = services
         self._sweeps = sweeps
-        self._beat_every = beat_every
+        self._heartbeat_interval = heartbeat_interval
         self._stop = services.stopping
         self._workers: dict[tuple[str, Kind], Workers] = {}
-        self._caused: dict[str, Caused] = {}
-        self._next_beat = 0.0
-        self._looks = 0
-        self._last_look = 0
-        services.due_now.listen(self._hear)
-        services.outbound.on_lost_place = self._tell_of_lost_place
+        self._callback_checks: dict[str, CallbackChecks] = {}
+        self._next_heartbeat = 0.0
+        self._polls = 0
+        self._last_poll = 0
+        services.due_now.listen(self._check_due_task)
+        services.outbound.on_lost_place = self._record_lost_place
 
     async def run(self) -> None:
-        """Start work on every account that has due tasks, again and again, until the service stops.
+        """Start work on every account that has due tasks, at each interval, until the service stops.
 
-        What was begun is finished by the services' background.
+        The services' background tasks finish what was begun.
         """
         while not self._stop.is_set():
             try:
-                await self._look_for_work()
-                await self._beat()
+                await self._start_due_work()
+                await self._record_heartbeat()
             except StoreUnavailable as error:
                 log.warning("poller_waits", reason=str(error))
-            await _sleep_until(self._stop, LOOK_EVERY)
+            await _sleep_until(self._stop, POLL_INTERVAL)
 
-    async def _beat(self) -> None:
+    async def _record_heartbeat(self) -> None:
         passed = asyncio.get_running_loop().time()  # by a clock that nobody sets
-        if passed >= self._next_beat:
-            self._next_beat = passed + self._beat_every
-            await beat(self._services)
+        if passed >= self._next_heartbeat:
+            self._next_heartbeat = passed + self._heartbeat_interval
+            await record_heartbeat(self._services)
 
-    async def _look_for_work(self) -> None:
+    async def _start_due_work(self) -> None:
         now = self._services.clock()
-        if now < self._last_look or self._looks % MEND_EVERY == 0:
-            await mend_plans(self._services)
-        self._looks, self._last_look = self._looks + 1, now
+        if now < self._last_poll or self._polls % POLLS_BETWEEN_CLOCK_CHECKS == 0:
+            await reschedule_after_clock_change(self._services)
+        self._polls, self._last_poll = self._polls + 1, now
         for account in await self._services.store.read(lambda session: reading.due_accounts(session, now)):
             for kind in (Kind.ORDER, Kind.CHECK):
-                self._of(account, kind).look()
+                self._of(account, kind).wake()
 
-    def _hear(self, account: str, task_id: str) -> None:
-        """Look at what a callback made due."""
+    def _check_due_task(self, account: str, task_id: str) -> None:
+        """Start the check that a callback made due."""
         workers = self._of(account, Kind.CHECK)
         if not self._sweeps:
-            self._caused[account].add(task_id)
-        workers.look()
+            self._callback_checks[account].add(task_id)
+        workers.wake()
 
     def _of(self, account: str, kind: Kind) -> Workers:
         workers = self._workers.get((account, kind))
@@ -123,36 +125,36 @@ class Poller:
     def _make(self, account: str, kind: Kind) -> Workers:
         if self._sweeps:
             return Workers(self._services, account, kind, self._stop)
-        caused = self._caused[account] = Caused(self._services, lambda: self._of(account, kind).look())
-        return Workers(self._services, account, kind, self._stop, claim=caused.claim, come_back=caused.come_back)
+        checks = self._callback_checks[account] = CallbackChecks(self._services, lambda: self._of(account, kind).wake())
+        return Workers(self._services, account, kind, self._stop, claim=checks.claim, retry_later=checks.retry_later)
 
-    def _tell_of_lost_place(self, account: str) -> None:
-        """Write down that a place for an account's requests was lost, for `receiver doctor`."""
+    def _record_lost_place(self, account: str) -> None:
+        """Record that an account lost one of its connections, for `receiver doctor`."""
         name, now = heartbeats.LOST_PLACE + account, self._services.clock()
         self._services.background.start(self._services.store.write(lambda tx: heartbeats.beat(tx, name, now)))
 
 
-class Caused:
-    """Checks of one account that callbacks caused, and that no sweep of this process would find.
+class CallbackChecks:
+    """Checks of one account that callbacks made due, where no sweep of this process would find them.
 
-    Nothing is lost with it: what it names is due in the database.
+    It holds no state of its own: each of these tasks is due in the database, too.
     """
 
-    def __init__(self, services: Services, look: Callable[[], None]) -> None:
-        """Take what begins to claim anew."""
+    def __init__(self, services: Services, wake: Callable[[], None]) -> None:
+        """Begin with nothing; `wake` starts claiming."""
         self._services = services
-        self._look = look
+        self._wake = wake
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._held: set[str] = set()
         self._pause: asyncio.Task[None] | None = None
 
     def add(self, task_id: str) -> None:
-        """Remember a task that became due."""
-        if len(self._waiting) < MAX_CAUSED:
+        """Add a task that became due."""
+        if len(self._waiting) < MAX_WAITING_CHECKS:
             self._waiting[task_id] = None
 
     async def claim(self, most: int) -> list[Claim]:
-        """Take leases on at most so many, and forget those that are not due any more."""
+        """Claim at most so many, and drop those that are not due any more."""
         taken: list[Claim] = []
         while self._waiting and len(taken) < most:
             try:
@@ -160,32 +162,32 @@ class Caused:
             except StoreUnavailable:
                 if not taken:
                     raise
-                break  # what is claimed is worked on
+                break  # work on what is claimed
         return taken
 
     async def _claim_some(self, most: int) -> list[Claim]:
         now, until = self._services.clock(), self._services.lease_end()
-        # Taken out before: one that becomes due once more meanwhile is to be looked at once more.
+        # Taken out before the claim: one that becomes due once more meanwhile is claimed once more.
         names = [self._waiting.popitem(last=False)[0] for _ in range(min(most, len(self._waiting)))]
         try:
             claims, held = await self._services.store.write(lambda tx: tasks.claim_these(tx, names, now, until))
         except StoreUnavailable:
-            self.come_back(names)
+            self.retry_later(names)
             raise
-        self.come_back(held)
+        self.retry_later(held)
         return claims
 
-    def come_back(self, names: Iterable[str]) -> None:
-        """Look again, after a pause, at what could not be claimed: others work on it, or the database is away."""
+    def retry_later(self, names: Iterable[str]) -> None:
+        """Claim these again after an interval: others work on them, or the database is unavailable."""
         self._held.update(names)
         if self._held and (self._pause is None or self._pause.done()):
-            self._pause = self._services.background.start(self._look_again())
+            self._pause = self._services.background.start(self._wake_again())
 
-    async def _look_again(self) -> None:
-        await _sleep_until(self._services.stopping, LOOK_EVERY)
+    async def _wake_again(self) -> None:
+        await _sleep_until(self._services.stopping, POLL_INTERVAL)
         self._waiting.update(dict.fromkeys(self._held))
         self._held.clear()
-        self._look()
+        self._wake()
 
 
 async def _sleep_until(event: asyncio.Event, seconds: float) -> None:

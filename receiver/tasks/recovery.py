@@ -6,7 +6,7 @@
 from receiver.lifecycle.transition import write_changes
 from receiver.services import Services
 from receiver.store import Transaction, tasks
-from receiver.tasks.attempts import claimed, resolve_interrupted
+from receiver.tasks.attempts import claimed_task, resolve_interrupted
 
 AT_ONCE = 200
 """Submissions that are resolved in one transaction."""
@@ -27,6 +27,6 @@ def _resolve_some(tx: Transaction, services: Services) -> int:
     claims = tasks.claim_crashed(tx, services.clock(), services.lease_end(), AT_ONCE)
     for claim in claims:
         resolve_interrupted(tx, services, claim)
-        if (row := claimed(tx, claim)) is not None:
+        if (row := claimed_task(tx, claim)) is not None:
             write_changes(tx, row, services.context(row.provider), {"leased_until": None})
     return len(claims)

@@ -36,14 +36,14 @@ async def replay(services: Services, delivery_id: int) -> Replayed:
 
     Raises `NotFound`, `Invalid` where its provider is not configured, `Conflict` where a task took it meanwhile.
     """
-    replayed = await services.store.write(await replaying(services, delivery_id))
+    replayed = await services.store.write(await replay_unit(services, delivery_id))
     if replayed.outcome in NEEDS_CHECK and replayed.task_id is not None:
         await check_after_delivery(services, replayed.task_id)
     return replayed
 
 
-async def replaying(services: Services, delivery_id: int) -> Callable[[Transaction], Replayed]:
-    """Write the unit that reads a stored delivery again; raises what `replay` raises."""
+async def replay_unit(services: Services, delivery_id: int) -> Callable[[Transaction], Replayed]:
+    """Return the unit that reads a stored delivery again; raises what `replay` raises."""
     stored = await services.store.read(lambda session: reading.delivery(session, delivery_id))
     if stored is None:
         raise NotFound(f"There is no delivery {delivery_id}; `receiver show TASK_ID` and the task's page name them.")
@@ -64,12 +64,12 @@ async def replaying(services: Services, delivery_id: int) -> Callable[[Transacti
 def _unit(delivered: IncomingDelivery, stored: Delivery) -> Callable[[Transaction], Replayed]:
     delivery_id, was = int(stored.id or 0), Outcome(stored.outcome)
 
-    def take_in(tx: Transaction) -> Replayed:
+    def read_again(tx: Transaction) -> Replayed:
         task_id = stored.task_id or delivered.find_task(tx)
         facts: TaskChanges = {}
         if task_id is None:
             columns = delivered.held_columns()
-            _require(journal.read_again(tx, delivery_id, **columns))
+            _require(journal.update_held(tx, delivery_id, **columns))
             return Replayed(delivery_id, None, was, Outcome(columns["outcome"]))
         task = tasks.current(tx, task_id)
         if task is None:
@@ -77,16 +77,16 @@ def _unit(delivered: IncomingDelivery, stored: Delivery) -> Callable[[Transactio
         now = delivered.context.now
         if stored.task_id is None:
             history_id = journal.note(tx, task_id, now, "delivery")
-            _require(journal.read_again(tx, delivery_id, task_id=task_id, history_id=history_id))
+            _require(journal.update_held(tx, delivery_id, task_id=task_id, history_id=history_id))
             facts["deliveries"] = task.deliveries + 1
         # Its place in the history is before what it changes.
         place = journal.note(tx, task_id, now, "note")
         outcome = delivered.change_task(tx, task, facts)
         words = f"Delivery {delivery_id}, {was} when it came, was read again: {outcome}."
-        journal.tell(tx, place, {"text": words, "delivery": delivery_id, "outcome": outcome.value})
+        journal.complete_note(tx, place, {"text": words, "delivery": delivery_id, "outcome": outcome.value})
         return Replayed(delivery_id, task_id, was, outcome)
 
-    return take_in
+    return read_again
 
 
 def _require(found: bool) -> None:  # noqa: FBT001 - whether the delivery was still as it was read

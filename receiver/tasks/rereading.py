@@ -13,7 +13,7 @@ import httpx
 from receiver.core.errors import Invalid, NotFound, ProviderError, Refused, Unreadable
 from receiver.core.messages import Callback, Event, Order, Outcome, Problem, Remote, Source
 from receiver.core.states import FINAL, State, Via
-from receiver.documents import moment
+from receiver.documents import format_timestamp
 from receiver.lifecycle.apply import apply
 from receiver.providers.base import Flow, Provider
 from receiver.services import Services
@@ -23,15 +23,15 @@ from receiver.store.heard import Heard
 from receiver.store.tables import Attempt, Check, Delivery, Task
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.inbox import parse_callback
-from receiver.tasks.replay import Replayed, replay, replaying
+from receiver.tasks.replay import Replayed, replay, replay_unit
 
 PAGE = 200
-"""Tasks whose names are read at a time."""
+"""Task ids that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a task stands, as far as reading again may change it."""
+class Snapshot:
+    """The part of a task that reading a message again may change."""
 
     state: State
     remote_id: str | None
@@ -46,13 +46,13 @@ class Change:
 
     heard: Heard
     task_id: str | None
-    before: Standing | None
-    after: Standing | None
+    before: Snapshot | None
+    after: Snapshot | None
     asks: bool = False
 
 
-class _LookedError(Exception):
-    """Rolls back what was only done to see what it changes."""
+class _PreviewError(Exception):
+    """Rolls back a preview, and carries what it would change."""
 
     def __init__(self, change: Change | None) -> None:
         super().__init__("nothing of this is stored")
@@ -60,13 +60,13 @@ class _LookedError(Exception):
 
 
 async def preview(services: Services, since: int) -> list[Change]:
-    """Tell what reading again what came since a time, in Unix milliseconds, would change. Changes nothing."""
-    found = [await _preview_one(services, heard) async for heard in _worth_reading(services, since)]
+    """Return what would change if the messages since a time (Unix milliseconds) were read again. Changes nothing."""
+    found = [await _preview_one(services, heard) async for heard in _messages_worth_reading(services, since)]
     return [change for change in found if change is not None]
 
 
 async def carry_out(services: Services, changes: list[Change]) -> list[Change]:
-    """Read the messages of these changes again, for good; returns what changed."""
+    """Read the messages of these changes again and keep the result; returns what changed."""
     done = []
     for change in changes:
         if change.heard.kind == "delivery":
@@ -80,7 +80,7 @@ async def carry_out(services: Services, changes: list[Change]) -> list[Change]:
 
 async def _replay(services: Services, change: Change) -> Change:
     replayed = await replay(services, change.heard.id)
-    after = None if replayed.task_id is None else await services.store.read(_standing_of(replayed.task_id))
+    after = None if replayed.task_id is None else await services.store.read(_snapshot_of(replayed.task_id))
     return replace(change, task_id=replayed.task_id, after=after)
 
 
@@ -89,20 +89,20 @@ async def _preview_one(services: Services, heard: Heard) -> Change | None:
     if unit is None:
         return None
 
-    def look(tx: Transaction) -> None:
-        raise _LookedError(unit(tx))
+    def roll_back(tx: Transaction) -> None:
+        raise _PreviewError(unit(tx))
 
     try:
-        await services.store.write(look)
-    except _LookedError as looked:
-        return looked.change
+        await services.store.write(roll_back)
+    except _PreviewError as previewed:
+        return previewed.change
     except NotFound:
         return None
-    raise AssertionError("a look always ends with what it saw")
+    raise AssertionError("a preview is always rolled back")
 
 
-async def _worth_reading(services: Services, since: int) -> AsyncIterator[Heard]:
-    """Find the messages that may bring a task what it lacks: of each task at most one, the latest that tells an end."""
+async def _messages_worth_reading(services: Services, since: int) -> AsyncIterator[Heard]:
+    """Yield the messages that may bring a task what it lacks: for each task at most the latest that reports an end."""
     page = await services.store.read(partial(hearing.tasks_heard_of, since=since, after="", limit=PAGE))
     while page:
         for task_id in page:
@@ -176,25 +176,25 @@ def _answer_again(provider: Provider, task: Task, row: Attempt | Check) -> Event
 
 
 async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Change | None] | None:
-    """Write the unit that reads one stored message again and tells what it changed."""
+    """Return the unit that reads one stored message again and returns what it changed."""
     if heard.kind == "delivery":
         try:
-            take_in = await replaying(services, heard.id)
+            read_again = await replay_unit(services, heard.id)
         except (NotFound, Invalid):
             return None
-        return lambda tx: _of_delivery(tx, heard, take_in)
+        return lambda tx: _of_delivery(tx, heard, read_again)
     task = await services.store.read(lambda session: hearing.task_of(session, heard))
     event = await _read(services, task, heard) if task is not None else None
     if task is None or event is None:
         return None
     via = Via.SUBMISSION if heard.kind == "attempt" else Via.CHECK
 
-    def take_in_again(tx: Transaction) -> Change | None:
+    def apply_again(tx: Transaction) -> Change | None:
         row = tasks.current(tx, task.id)
         if row is None or (heard.kind == "attempt" and not _is_unclear(row)):
             return None
         context = services.context(task.provider)
-        before = _standing(tx, row, has_result=task.result is not None)
+        before = _snapshot(tx, row)
         facts: TaskChanges = {}
         if heard.kind == "attempt" and event.state is State.FAILED:
             if (purchase := journal.purchase(tx, task.id)) is None or purchase.id != heard.id:
@@ -204,44 +204,44 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
         place = journal.note(tx, task.id, context.now, "note")
         outcome = apply(tx, row, event, Source(via), context, changes=facts)
         what = "The answer to a submission" if heard.kind == "attempt" else "The answer to a check"
-        words = f"{what}, of {moment(heard.at)}, was read again: {outcome}."
-        journal.tell(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})
+        words = f"{what}, of {format_timestamp(heard.at)}, was read again: {outcome}."
+        journal.complete_note(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})
         return _changed(tx, heard, row, before)
 
-    return take_in_again
+    return apply_again
 
 
-def _of_delivery(tx: Transaction, heard: Heard, take_in: Callable[[Transaction], Replayed]) -> Change | None:
+def _of_delivery(tx: Transaction, heard: Heard, read_again: Callable[[Transaction], Replayed]) -> Change | None:
     known = tasks.of_delivery(tx, heard.id)
     row = tasks.current(tx, known) if known else None
-    before = _standing(tx, row) if row else None
-    replayed = take_in(tx)
+    before = _snapshot(tx, row) if row else None
+    replayed = read_again(tx)
     if replayed.task_id is None:
         return None
     row = tasks.current(tx, replayed.task_id)
     if row is None:
         return None
     if before is None:
-        return Change(heard, replayed.task_id, None, _standing(tx, row), asks=replayed.outcome is Outcome.CONFIRMING)
+        return Change(heard, replayed.task_id, None, _snapshot(tx, row), asks=replayed.outcome is Outcome.CONFIRMING)
     return _changed(tx, heard, row, before, asks=replayed.outcome is Outcome.CONFIRMING)
 
 
-def _changed(tx: Transaction, heard: Heard, row: TaskRow, before: Standing, *, asks: bool = False) -> Change | None:
-    after = _standing(tx, row, has_result=before.has_result or tasks.has_result(tx, row.id))
+def _changed(tx: Transaction, heard: Heard, row: TaskRow, before: Snapshot, *, asks: bool = False) -> Change | None:
+    after = _snapshot(tx, row)
     return Change(heard, row.id, before, after, asks) if after != before or asks else None
 
 
-def _standing_of(task_id: str) -> Callable[[Session], Standing | None]:
-    def read(session: Session) -> Standing | None:
+def _snapshot_of(task_id: str) -> Callable[[Session], Snapshot | None]:
+    def read(session: Session) -> Snapshot | None:
         task = reading.task(session, task_id)
         if task is None:
             return None
         urls = tuple(output.url for output in reading.outputs(session, [task_id])[task_id])
-        return Standing(task.state, task.remote_id, urls, task.result is not None, task.error_message)
+        return Snapshot(task.state, task.remote_id, urls, task.result is not None, task.error_message)
 
     return read
 
 
-def _standing(tx: Transaction, row: TaskRow, *, has_result: bool = False) -> Standing:
-    urls = tuple(tasks.output_urls(tx, row.id))
-    return Standing(row.state, row.remote_id, urls, has_result, row.error_message)
+def _snapshot(tx: Transaction, row: TaskRow) -> Snapshot:
+    urls, has_result = tuple(tasks.output_urls(tx, row.id)), tasks.has_result(tx, row.id)
+    return Snapshot(row.state, row.remote_id, urls, has_result, row.error_message)

@@ -1,4 +1,4 @@
-"""Take an order: validate it, store it once, and start its first try.
+"""Submit an order: validate it, store it once, and start its first attempt.
 
 The API, the pages and the command line call `submit` and `retry`. Nothing is sent from here: that is `attempts`.
 """
@@ -24,8 +24,8 @@ from receiver.store.task_row import TaskChanges
 from receiver.store.tasks import Claim
 from receiver.tasks.attempts import attempt
 
-LONGEST_MODEL = 200
-RETRIED = SETTLED | {State.UNCONFIRMED}
+MAX_MODEL_LENGTH = 200
+RETRYABLE = SETTLED | {State.UNCONFIRMED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ def _sorted(value: Any) -> Any:
 
 
 async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
-    """Store an order and try to hand it over once; returns the task's id and whether it is new.
+    """Store an order and attempt to submit it once; returns the task's id and whether it is new.
 
-    Returns when the first try has ended, at the latest after the timeout of one request; the try goes on even if
-    the caller is cancelled. Raises `Invalid` before anything is stored, `Conflict` where the key was used for another
-    order, `StoreUnavailable`.
+    Returns when the first attempt has ended, at the latest after the timeout of one request; the attempt goes on even
+    if the caller is cancelled. Raises `Invalid` before anything is stored, `Conflict` where the key was used for
+    another order, `StoreUnavailable`.
     """
-    if (known := await known_task(services, order)) is not None:
+    if (known := await find_task_by_key(services, order)) is not None:
         return known, False
     model = services.provider(order.provider).models.get(order.model)
     require_model_id(order.model)
@@ -75,7 +75,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
         "validated": validated,
         "estimated": estimated,
         "claim": 1,
-        "leased_until": services.lease_end(),  # until its first try, which begins at once
+        "leased_until": services.lease_end(),  # until its first attempt, which begins at once
     }
 
     def check(tx: Transaction) -> None:
@@ -83,7 +83,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
             _require_retryable(tx, order.retry_of)
 
     if order.key is None:
-        # Whoever is told that it could not be stored orders it again: no sweep may send it before they are told.
+        # A caller who is told that it could not be stored orders again: no sweep may send it before they are answered.
         columns["next_check_at"] = services.context(order.provider).schedule.due(services.clock())
     task_id, is_new = await place(services, order, columns, check)
     if is_new:
@@ -95,7 +95,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
 
 
 async def _let_sweeps_send(services: Services, task_id: str) -> None:
-    """Make an order due whose first try still waits, now that its caller is told that it is stored."""
+    """Make an order due whose first attempt still waits, now that its caller is told that it is stored."""
 
     def unit(tx: Transaction) -> None:
         row = tasks.current(tx, task_id)
@@ -106,13 +106,13 @@ async def _let_sweeps_send(services: Services, task_id: str) -> None:
     try:
         await services.store.write(unit)
     except StoreUnavailable:
-        services.background.start(services.insist(unit))  # its first try is under way all the same
+        services.background.start(services.insist(unit))  # its first attempt is under way all the same
 
 
 def require_model_id(model: str) -> None:
     """Refuse a model id that no provider has; raises `Invalid`."""
-    if not 0 < len(model) <= LONGEST_MODEL:
-        raise Invalid([Fault(("model",), f"must have 1 to {LONGEST_MODEL} characters")])
+    if not 0 < len(model) <= MAX_MODEL_LENGTH:
+        raise Invalid([Fault(("model",), f"must have 1 to {MAX_MODEL_LENGTH} characters")])
 
 
 async def place(
@@ -123,7 +123,7 @@ async def place(
     `check` runs in the same transaction and may raise. Raises `Conflict` and `StoreUnavailable`.
     """
     now = services.clock()
-    row = _row(order, new_id(now)) | {"created_at": now, "updated_at": now, "next_check_at": now} | columns
+    row = _task_row(order, new_id(now)) | {"created_at": now, "updated_at": now, "next_check_at": now} | columns
 
     def insert(tx: Transaction) -> str | None:
         racing = tasks.by_key(tx, order.key) if order.key else None
@@ -141,13 +141,13 @@ async def place(
         raise
     if racing is None:
         return str(row["id"]), True
-    await _first_try(services, racing)
+    await _wait_for_first_attempt(services, racing)
     return racing, False
 
 
 async def _withdraw(services: Services, order: dict[str, Any]) -> None:
-    """Let an order not be sent whose caller was refused: without a key, the next one would buy it a second time."""
-    words = "Not sent: whoever ordered it was told that it could not be stored."
+    """Cancel an order whose caller was refused: they order again, and without a key that would buy it twice."""
+    words = "Not sent: the caller was told that it could not be stored."
 
     def unit(tx: Transaction) -> None:
         row, context = tasks.current(tx, order["id"]), services.context(order["provider"])
@@ -155,7 +155,7 @@ async def _withdraw(services: Services, order: dict[str, Any]) -> None:
             # Its commit may still be on its way to PostgreSQL: it finds its place taken, or we find it.
             tasks.insert_task(tx, order | _WITHDRAWN | {"finished_at": context.now, "notices": as_json([words])})
             return
-        # As whoever ordered it would, if they knew of it.
+        # As the caller would, if they knew of it.
         changes: TaskChanges = {"leased_until": None}
         transition(tx, row, State.CANCELLED, Via.HAND, context, changes=changes | add_notices(row.notices, words))
 
@@ -176,14 +176,14 @@ async def cancel(services: Services, task_id: str) -> None:
     await services.store.write(unit)
 
 
-async def known_task(services: Services, order: NewTask) -> str | None:
-    """Find the task that was ordered before under the same key, whatever became of its provider and its model."""
+async def find_task_by_key(services: Services, order: NewTask) -> str | None:
+    """Return the id of the task ordered before under the same key, whatever became of its provider and its model."""
     key = order.key
     task = await services.store.read(lambda session: reading.by_key(session, key)) if key else None
     if task is None:
         return None
     known = _of_same_order(order, task.id, task.order_digest)
-    await _first_try(services, known)
+    await _wait_for_first_attempt(services, known)
     return known
 
 
@@ -195,13 +195,13 @@ def _of_same_order(order: NewTask, task_id: str, digest: str | None) -> str:
 
 def _require_retryable(tx: Transaction, task_id: str) -> None:
     row = tasks.current(tx, task_id)
-    if row is None or row.state not in RETRIED:
+    if row is None or row.state not in RETRYABLE:
         words = f"The task is {row.state if row else 'gone'}"
         raise Conflict(f"{words}; only a final, expired or unconfirmed one can be ordered again.")
 
 
-async def _first_try(services: Services, task_id: str) -> None:
-    """Wait for the end of the try that the same order, racing with this one, has begun."""
+async def _wait_for_first_attempt(services: Services, task_id: str) -> None:
+    """Wait for the attempt that the same order, racing with this one, has begun."""
 
     def over(task: Task | None) -> bool:
         return task is None or task.leased_until is None or task.state not in (State.QUEUED, State.SUBMITTING)
@@ -210,7 +210,7 @@ async def _first_try(services: Services, task_id: str) -> None:
     await services.store.until(query, over, seconds, of=[task_id])
 
 
-def _row(order: NewTask, task_id: str) -> dict[str, Any]:
+def _task_row(order: NewTask, task_id: str) -> dict[str, Any]:
     prompt = order.input.get("prompt")
     return {
         "id": task_id,

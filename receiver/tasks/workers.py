@@ -19,7 +19,7 @@ from receiver.tasks import attempts, checks, leases
 
 AT_ONCE = CONNECTIONS
 """Requests of a kind under way at once to one provider account."""
-GATHER = 0.01
+GATHER_SECONDS = 0.01
 """Seconds that a place which came free waits for others: what is claimed together is one write."""
 UNUSABLE = frozenset({"not_sent", "busy", "unconfirmed"})
 """Ends of a try that count as failed: a refusal is an answer."""
@@ -40,33 +40,36 @@ class Workers:
         stop: asyncio.Event,
         *,
         claim: Claims | None = None,
-        come_back: Callable[[list[str]], object] = list,
+        retry_later: Callable[[list[str]], object] = list,
     ) -> None:
-        """Take `claim` where not all that is due is to be looked at, and `come_back` for the tasks that were claimed in
-        vain; after `stop` nothing more is claimed."""
+        """Begin with nothing under way; after `stop` nothing more is claimed.
+
+        `claim` takes the leases where not all that is due is to be worked on; `retry_later` is called with the tasks
+        that were claimed in vain.
+        """
         self.report: Report = Counter()
         self._services = services
         self._account = account
         self._kind = kind
         self._stop = stop
         self._claim = claim or self._claim_due
-        self._come_back = come_back
+        self._come_back = retry_later
         self._due = 0
         self._more = False
         self._claiming: asyncio.Task[None] | None = None
         self._working: set[asyncio.Task[None]] = set()
         self._error: BaseException | None = None
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """See to it that what is due now is begun as soon as there is room for it."""
-        self._expect()
+        self._mark_due()
         if self._claiming is None or self._claiming.done():
             self._claiming = self._services.background.start(self._claim_all())
 
     async def finish(self) -> None:
         """Work on what is due now until none of it is left. What was begun is finished, whatever befell the others;
         then raises what went wrong."""
-        self._expect()
+        self._mark_due()
         try:
             await self._claim_all()
         finally:
@@ -75,16 +78,16 @@ class Workers:
         if self._error is not None:
             raise self._error
 
-    def _expect(self) -> None:
+    def _mark_due(self) -> None:
         self._due = self._services.clock()
         self._more = True
 
     async def _claim_all(self) -> None:
         while self._more and not (self._stop.is_set() or self._services.stopping.is_set()):
-            room = self._room()
+            room = self._free_places()
             if room == 0:
                 await asyncio.wait(self._working, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(GATHER)
+                await asyncio.sleep(GATHER_SECONDS)
                 continue
             self._more = False
             claims = await self._claim(room)
@@ -93,7 +96,7 @@ class Workers:
             if claims:
                 await self._begin(claims)
 
-    def _room(self) -> int:
+    def _free_places(self) -> int:
         """Return how many may be begun. Where others hold all places, one at least waits in line with them."""
         least = 0 if self._working else 1
         return max(min(AT_ONCE - len(self._working), self._services.outbound.free(self._account, self._kind)), least)

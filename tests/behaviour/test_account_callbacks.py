@@ -9,7 +9,7 @@ import json
 import pytest
 
 from receiver.core.links import Links
-from receiver.tasks.inbox import MAX_HELD
+from receiver.tasks.inbox import MAX_HELD_DELIVERIES
 from tests.behaviour.families import RIVYA, Body
 from tests.behaviour.provider import after, says
 from tests.behaviour.service import PUBLIC_URL, Service, Stage
@@ -97,9 +97,9 @@ async def test_what_cannot_be_read_is_kept_and_answered_200(service: Service, bo
 
 
 async def test_news_of_others_tasks_never_keep_ours_out(service: Service) -> None:
-    for number in range(MAX_HELD + 1):
+    for number in range(MAX_HELD_DELIVERIES + 1):
         assert await outcome(service, event(RIVYA.done(f"of-others-{number}", URL))) == "held"
-    assert service.database.rows("SELECT count(*) FROM delivery") == [(MAX_HELD,)]
+    assert service.database.rows("SELECT count(*) FROM delivery") == [(MAX_HELD_DELIVERIES,)]
     assert service.database.rows("SELECT remote_id FROM delivery WHERE remote_id = 'of-others-0'") == []
 
 

@@ -21,7 +21,7 @@ async def test_over_max_running_a_task_waits_with_a_notice_and_goes_when_another
         first = await service.order(REVID.order())
         second = await service.order(REVID.order())
         assert (first["state"], second["state"], second["attempts"]) == ("submitted", "queued", 0)
-        assert "REVID_MAX_RUNNING is 1" in second["notices"][0]
+        assert "REVID_MAX_RUNNING=1" in second["notices"][0]
         await service.call_back(first["id"], REVID.done("a", URL))
         await service.poll_when_due(second["id"])
         assert (await service.task(second["id"]))["state"] == "submitted"
@@ -39,7 +39,7 @@ async def test_over_the_credits_of_a_day_a_task_waits_until_tomorrow(stage: Stag
         service.provider.on_create(RIVYA, says(RIVYA.accepted("a")), says(RIVYA.accepted("b")))
         first, second = await service.order(RIVYA.order()), await service.order(RIVYA.order())  # 6 credits each
         assert (first["state"], second["state"]) == ("submitted", "queued")
-        assert "RIVYA_MAX_CREDITS_PER_DAY, 10 credits" in second["notices"][0]
+        assert "RIVYA_MAX_CREDITS_PER_DAY=10 credits" in second["notices"][0]
         await service.poll_after(11 * 3600)
         assert (await service.task(second["id"]))["state"] == "queued"
         await service.poll_after(2 * 3600)
@@ -91,7 +91,7 @@ async def test_an_unconfirmed_task_holds_a_place_for_a_quarter_of_an_hour_and_sa
         first, second = await service.order(GATEWAY.order()), await service.order(GATEWAY.order())
         assert (first["state"], second["state"]) == ("unconfirmed", "queued")
         assert second["notices"] == [
-            "Waits for others to end: GATEWAY_MAX_RUNNING is 1."
+            "Waiting for a running task to finish (GATEWAY_MAX_RUNNING=1)."
             " An unconfirmed task counts for 15 min after it was sent."
         ]
         await service.poll_after(14 * 60)
@@ -221,7 +221,7 @@ async def test_a_task_that_a_limit_never_lets_go_expires_after_two_days_and_says
         waiting = await service.task(held["id"])
         assert waiting["state"] == "queued"
         assert waiting["notices"][-1] == (
-            "Waits for a higher limit: it alone costs 50 credits, and REVID_MAX_CREDITS_PER_DAY is 40."
+            "Waiting for a higher limit: this task costs 50 credits (REVID_MAX_CREDITS_PER_DAY=40)."
         )
         await service.poll_after(HOUR)
         ended = await service.task(held["id"])

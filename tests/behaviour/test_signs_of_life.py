@@ -31,7 +31,7 @@ async def test_a_single_sweep_leaves_one_and_without_sweeps_there_is_none(servic
 
 async def test_the_poller_leaves_them_again_and_again(service: Service) -> None:
     services: Services = service.app.state.services
-    poller = Poller(services, beat_every=0.05)
+    poller = Poller(services, heartbeat_interval=0.05)
     running = asyncio.create_task(poller.run())
     await until(lambda: seen(service.database) == service.clock())
     service.clock.advance(60)

@@ -327,8 +327,8 @@ async def test_pollers_of_several_processes_never_take_the_same_task(store: Stor
 async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(store: Store) -> None:
     hour = 3_600_000
     await store.write(add_tasks(task_row("tsk_1", next_check_at=NOW + hour + 7000, updated_at=NOW + hour)))
-    assert await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
-    assert await store.write(lambda tx: tasks.replan(tx, NOW)) == 1
+    assert await store.read(lambda session: reading.has_checks_from_the_future(session, NOW))
+    assert await store.write(lambda tx: tasks.reschedule_after_clock_change(tx, NOW)) == 1
     task = await store.read(lambda session: reading.task(session, "tsk_1"))
     assert task is not None
     assert (task.next_check_at, task.updated_at) == (NOW + 7000, NOW)

@@ -7,7 +7,7 @@ import pytest
 
 from receiver.core.states import State
 from receiver.store import Store, reading, spending, tasks
-from receiver.store.reading import AHEAD
+from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import TaskChanges
 from receiver.store.tasks import SKEW, Claim
 
@@ -106,14 +106,14 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
         task_row("tsk_ahead", next_check_at=NOW + HOUR + 7000, updated_at=NOW + HOUR),
         task_row("tsk_due_there", next_check_at=NOW + HOUR - 7000, updated_at=NOW + HOUR),
         task_row("tsk_today", next_check_at=NOW + HOUR, updated_at=NOW),
-        task_row("tsk_of_a_neighbour", next_check_at=NOW + HOUR, updated_at=NOW + AHEAD),
+        task_row("tsk_of_a_neighbour", next_check_at=NOW + HOUR, updated_at=NOW + CLOCK_TOLERANCE),
         task_row("tsk_due", next_check_at=NOW, updated_at=NOW + HOUR),
         task_row("tsk_settled", updated_at=NOW + HOUR),
     ]
     await store.write(add_tasks(*rows))
-    assert await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
-    assert await store.write(lambda tx: tasks.replan(tx, NOW)) == 2
-    assert not await store.read(lambda session: reading.plans_of_tomorrow(session, NOW))
+    assert await store.read(lambda session: reading.has_checks_from_the_future(session, NOW))
+    assert await store.write(lambda tx: tasks.reschedule_after_clock_change(tx, NOW)) == 2
+    assert not await store.read(lambda session: reading.has_checks_from_the_future(session, NOW))
     planned = dict(look(file, "SELECT id, next_check_at FROM task"))
     assert planned == {
         "tsk_ahead": NOW + 7000,
@@ -128,7 +128,7 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
 @pytest.mark.row("G1")
 async def test_the_search_for_such_plans_reads_no_task_that_is_settled(store: Store, file: Path) -> None:
     """A database may hold a million of those."""
-    query = reading.select_plans_of_tomorrow(NOW).compile(compile_kwargs={"literal_binds": True})
+    query = reading.select_checks_from_the_future(NOW).compile(compile_kwargs={"literal_binds": True})
     with outside(file) as connection:
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
     assert "SEARCH task USING INDEX task_due (provider=? AND next_check_at>?)" in plan

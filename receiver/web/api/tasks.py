@@ -12,7 +12,7 @@ from receiver.accounts import balance
 from receiver.config.settings import Settings
 from receiver.core.errors import NotFound, StoreUnavailable
 from receiver.core.states import SETTLED, State
-from receiver.documents import Document, history_document, moment, provider_document, task_document, to_json
+from receiver.documents import Document, format_timestamp, history_document, provider_document, task_document, to_json
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
 from receiver.services import Services
@@ -237,7 +237,7 @@ def spend_document(spent: list[Spent]) -> Document:
     """Return what each account cost by day (UTC); unlike credits are never summed over accounts."""
     accounts: Document = {}
     for each in spent:
-        day = {"day": (moment(each.day) or "")[:10], "credits": each.credits, "tasks": each.tasks}
+        day = {"day": (format_timestamp(each.day) or "")[:10], "credits": each.credits, "tasks": each.tasks}
         accounts.setdefault(each.account, []).append(day)
     return accounts
 

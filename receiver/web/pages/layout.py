@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from receiver.core import times
 from receiver.core.errors import ReceiverError, StoreUnavailable
-from receiver.documents import moment
+from receiver.documents import format_timestamp
 from receiver.services import Services
 from receiver.web import access, sessions
 from receiver.web.headers import HEADERS
@@ -42,7 +42,7 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters |= {
-    "moment": moment,
+    "moment": format_timestamp,
     "absolute": times.absolute,
     "relative": times.relative,
     "span": times.span,

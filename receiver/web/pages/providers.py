@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.catalog import Model
 from receiver.core.times import MINUTE, SECOND, span
-from receiver.documents import moment
+from receiver.documents import format_timestamp
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.spending_limits import UNCONFIRMED_COUNTS
 from receiver.providers import CONFIG_TYPES, FAMILIES
@@ -22,7 +22,7 @@ SPEND_DAYS = 14
 
 def day(milliseconds: int) -> str:
     """Write the UTC day of a time in Unix milliseconds."""
-    return (moment(milliseconds) or "")[:10]
+    return (format_timestamp(milliseconds) or "")[:10]
 
 
 @dataclass(frozen=True, slots=True)

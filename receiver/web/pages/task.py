@@ -17,7 +17,7 @@ from receiver.lifecycle.transition import deadline_counts_from
 from receiver.services import Services
 from receiver.store.tables import History, Output, Task
 from receiver.tasks.adoption import is_unclear
-from receiver.tasks.submission import RETRIED
+from receiver.tasks.submission import RETRYABLE
 from receiver.web.pages.wording import MEANINGS, NEVER_TAKEN, SETTLED_BY, Meaning
 
 PLAYED = frozenset({"video", "audio"})
@@ -56,7 +56,7 @@ def actions(services: Services, task: Task) -> Actions:
         configured=provider is not None,
         check=provider is not None and task.remote_id is not None and news,
         cancel=may_move(task.state, State.CANCELLED, Via.HAND),
-        retry=provider is not None and task.state in RETRIED,
+        retry=provider is not None and task.state in RETRYABLE,
         adopt=is_unclear(task.state, task.remote_id),
         price=model.estimate(task.input) if model else None,
     )
