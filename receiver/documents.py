@@ -1,25 +1,136 @@
-"""Tasks, history and providers as JSON documents: the same for the API, the command line and the pages. Pure."""
+"""Tasks, history, providers and statistics as JSON documents: the same for the API, the command line and the pages.
+
+`TaskDocument` is the one description of a task: the schema in `/openapi.json` is made of it.
+"""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+from pydantic import Field, WithJsonSchema
+
+from receiver.config.settings import Settings
 from receiver.core.amounts import to_credits
+from receiver.core.errors import NotFound
 from receiver.core.redaction import Redactor
-from receiver.core.states import SETTLED
+from receiver.core.states import SETTLED, State
+from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
-from receiver.store.reading import BODY_BYTES, Truncated
+from receiver.services import Services
+from receiver.store import Session, reading, spending
+from receiver.store.counts import Counts, counts
+from receiver.store.reading import BODY_BYTES, Filter, Truncated
+from receiver.store.spending import Spent
 from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task
 
 SHOWN_BYTES = 65_536
 """Bytes of a body that are shown; more is cut, and said so."""
 
+SPEND_DAYS = 30
 LONGEST_SECRET = BODY_BYTES - SHOWN_BYTES
 """Bytes at the end of a body that was cut; no secret is longer."""
 
 Document = dict[str, Any]
+Timestamp = Annotated[str | None, WithJsonSchema({"type": ["string", "null"], "format": "date-time"})]
+"""ISO 8601 in UTC with milliseconds."""
+
+
+class OutputDocument(TypedDict):
+    """One produced file. `stored` is where a copy of it is, if any."""
+
+    url: str
+    kind: str
+    expires_at: Timestamp
+    stored: str | None
+
+
+class ErrorDocument(TypedDict):
+    """Why a task failed, expired or is unconfirmed."""
+
+    code: str
+    message: str | None
+
+
+class CreditsDocument(TypedDict):
+    """What a task costs, in the provider's own unit."""
+
+    estimated: float | None
+    reserved: float | None
+    charged: float | None
+
+
+class EvidenceDocument(TypedDict):
+    """Why the end of a task is believed: its own callback URL, what a signature covered, when a check confirmed it."""
+
+    token: bool
+    signature: str | None
+    confirmed_at: Timestamp
+
+
+class TaskDocument(TypedDict):
+    """One task as `GET /api/tasks/{id}` gives it."""
+
+    id: str
+    state: State
+    provider: str
+    model: str
+    remote_id: str | None
+    remote_state: str | None
+    progress: Annotated[float | None, Field(ge=0, le=1)]
+    input: dict[str, Any]
+    validated: bool
+    metadata: dict[str, Any]
+    outputs: list[OutputDocument]
+    result: Any
+    error: ErrorDocument | None
+    credits: CreditsDocument
+    settled_by: str | None
+    evidence: EvidenceDocument
+    notices: list[str]
+    retry_of: str | None
+    attempts: int
+    checks: int
+    deliveries: int
+    sandbox: bool
+    created_at: Timestamp
+    submitted_at: Timestamp
+    finished_at: Timestamp
+    updated_at: Timestamp
+    next_check_at: Timestamp
+
+
+async def show(services: Services, task_id: str) -> TaskDocument:
+    """Return a task's document; raises `NotFound`."""
+    found = await services.store.read(lambda session: _task_with_outputs(session, task_id))
+    if found is None:
+        raise NotFound(f"There is no task {task_id[:60]}.")
+    return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
+
+
+async def show_all(services: Services, wanted: Filter) -> tuple[list[TaskDocument], str | None]:
+    """Return the documents of the tasks that match a filter, as many as one answer holds, and the next cursor."""
+    return await services.store.read(lambda session: list_documents(services, wanted, session))
+
+
+def list_documents(services: Services, wanted: Filter, session: Session) -> tuple[list[TaskDocument], str | None]:
+    """Return what `show_all` returns, inside of a read."""
+    rows, following = reading.listing_page(session, wanted)
+    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
+    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
+
+
+async def read_stats(services: Services) -> Document:
+    """Return what is counted over all tasks, and what each account cost on each of the last days."""
+    since = spending.day_of(services.clock()) - SPEND_DAYS * spending.DAY
+    counted, spent = await services.store.read(lambda session: (counts(session), spending.per_day(session, since)))
+    return stats_document(counted) | {"spend": spend_document(spent)}
+
+
+def _task_with_outputs(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
+    task = reading.task(session, task_id)
+    return None if task is None else (task, reading.outputs(session, [task_id])[task_id])
 
 
 def format_timestamp(milliseconds: int | None) -> str | None:
@@ -30,7 +141,7 @@ def format_timestamp(milliseconds: int | None) -> str | None:
     return written.replace("+00:00", "Z")
 
 
-def to_json(document: Document) -> str:
+def to_json(document: Mapping[str, Any]) -> str:
     """Write a document as JSON in ASCII. What an earlier release stored that JSON has no number for becomes null."""
     try:
         return json.dumps(document, allow_nan=False)
@@ -46,11 +157,11 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, sandbox: bool) -> Document:
-    """Show one task as `GET /api/tasks/{id}` gives it. Its URLs are stored as they came, all else without secrets."""
+def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, sandbox: bool) -> TaskDocument:
+    """Return the document of one task. Its URLs are stored as they came, all else without secrets."""
     return {
         "id": task.id,
-        "state": task.state.value,
+        "state": task.state,
         "provider": task.provider,
         "model": task.model,
         "remote_id": task.remote_id,
@@ -62,7 +173,11 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
         "outputs": [_output(output, redactor) for output in outputs],
         "result": task.result,
         "error": {"code": task.error_code, "message": task.error_message} if task.error_code else None,
-        "credits": {name: _amount(getattr(task, name)) for name in ("estimated", "reserved", "charged")},
+        "credits": {
+            "estimated": _amount(task.estimated),
+            "reserved": _amount(task.reserved),
+            "charged": _amount(task.charged),
+        },
         "settled_by": task.settled_by,
         "evidence": {
             "token": task.token_seen,
@@ -83,7 +198,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
     }
 
 
-def _output(output: Output, redactor: Redactor) -> Document:
+def _output(output: Output, redactor: Redactor) -> OutputDocument:
     return {
         "url": redactor.url(output.url),
         "kind": output.kind,
@@ -97,7 +212,7 @@ def _amount(millionths: int | None) -> float | int | None:
 
 
 def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:
-    """Show one thing that happened, with what was sent and received, without secrets."""
+    """Return the document of one thing that happened, with what was sent and received, without secrets."""
     told_of = redactor.value(row.data)
     document: Document = {"id": row.id, "at": format_timestamp(row.at), "kind": row.kind, **told_of}
     if isinstance(told, Attempt):
@@ -111,7 +226,7 @@ def history_document(row: History, told: Attempt | Check | Delivery | None, reda
 
 
 def unmatched_document(delivery: Delivery) -> Document:
-    """Show one callback that no task has: what it came as, and the provider's id that it names."""
+    """Return the document of a callback that no task has: what it came as, and the provider's id that it names."""
     return {
         "delivery": delivery.id,
         "provider": delivery.provider,
@@ -152,7 +267,7 @@ def _body(name: str, body: bytes, redactor: Redactor) -> Document:
 def provider_document(
     name: str, family: str, provider: Provider | None, models: Mapping[str, Any], *, signed: bool = False
 ) -> Document:
-    """Show one provider account, configured or not, with its models, their inputs and prices."""
+    """Return the document of a provider account, configured or not, with its models, their inputs and prices."""
     return {
         "name": name,
         "family": family,
@@ -170,3 +285,51 @@ def provider_document(
             for model_id, model in models.items()
         ],
     }
+
+
+def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:
+    """Return every configured account, then the families that are not configured."""
+    documents = [
+        provider_document(
+            name,
+            provider.family,
+            provider,
+            provider.models,
+            signed=getattr(settings.providers[name], "webhook_secret", None) is not None,
+        )
+        for name, provider in providers.items()
+    ]
+    missing = [name for name in FAMILIES if name not in providers]
+    return documents + [provider_document(name, name, None, FAMILIES[name].models) for name in missing]
+
+
+def stats_document(told: Counts) -> Document:
+    """Return the counts as a document; times are in seconds."""
+    tasks: dict[str, dict[str, int]] = {}
+    for (provider, state), number in told.tasks.items():
+        tasks.setdefault(provider, {})[state.value] = number
+    settled = sum(told.settled_by.values())
+    return {
+        "tasks": tasks,
+        "time_to_settle": {"p50": told.quantile(0.5), "p95": told.quantile(0.95)},
+        "settled_by": told.settled_by,
+        "callback_share": told.settled_by.get("callback", 0) / settled if settled else None,
+        "credits": {
+            provider: {
+                "estimated": sums.estimated,
+                "reserved": sums.reserved,
+                "charged": sums.charged,
+                "spent": sums.spent,
+            }
+            for provider, sums in told.credits.items()
+        },
+    }
+
+
+def spend_document(spent: list[Spent]) -> Document:
+    """Return what each account cost by day (UTC); unlike credits are never summed over accounts."""
+    accounts: Document = {}
+    for each in spent:
+        day = {"day": (format_timestamp(each.day) or "")[:10], "credits": each.credits, "tasks": each.tasks}
+        accounts.setdefault(each.account, []).append(day)
+    return accounts

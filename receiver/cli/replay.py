@@ -14,11 +14,10 @@ from receiver.cli import terminal
 from receiver.cli.runtime import cli, give, run, say
 from receiver.cli.tasks import AsJson
 from receiver.core.messages import Outcome
-from receiver.documents import Document, format_timestamp
+from receiver.documents import Document, format_timestamp, show
 from receiver.services import Services
 from receiver.tasks.replay import replay
 from receiver.tasks.rereading import Change, Snapshot, carry_out, preview
-from receiver.web.api.tasks import show
 
 NO_USE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
 MAX_ID = 2**63 - 1

@@ -19,6 +19,7 @@ from receiver.cli.runtime import cli, give, guarded, load_settings, run, say
 from receiver.cli.tasks import AsJson, require_seconds
 from receiver.config.keys import prepare_data_dir, with_secrets
 from receiver.core.errors import StoreUnavailable
+from receiver.documents import provider_documents
 from receiver.providers import CONFIG_TYPES, connect
 from receiver.sandbox.access import is_loopback
 from receiver.sandbox.app import Sandbox
@@ -28,7 +29,6 @@ from receiver.serving import logs, server
 from receiver.store import schema
 from receiver.tasks import poller
 from receiver.tasks.recovery import recover
-from receiver.web.api.tasks import provider_documents
 from receiver.web.pages.login import login_link as make_login_link
 
 

@@ -11,14 +11,13 @@ from receiver.cli import orders, terminal
 from receiver.cli.runtime import cli, err, give, out, run, say
 from receiver.core.errors import Fault, Invalid
 from receiver.core.states import SETTLED, State
-from receiver.documents import Document, history_document
+from receiver.documents import Document, TaskDocument, history_document, read_stats, show, show_all
 from receiver.services import Services
 from receiver.store import reading
 from receiver.store.tables import Task
 from receiver.tasks import adoption, submission
 from receiver.tasks.checks import check_now
 from receiver.web.api.requests import MAX_KEY
-from receiver.web.api.tasks import read_stats, show, show_all
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
@@ -62,7 +61,7 @@ def submit(
 ) -> None:
     """Submit a task."""
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         known = services.provider(provider).models.get(model)
         if known is None:
             say(f'"{model}" is no model that {provider} documents: it is passed on unchecked, at a price not known.')
@@ -91,7 +90,7 @@ def list_tasks(
     """List tasks, newest first."""
     wanted = reading.Filter(states=state or (), provider=provider, model=model, q=q, limit=limit)
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         tasks, following = await show_all(services, wanted)
         while following is not None and len(tasks) < limit:
             rest = replace(wanted, before=following, limit=limit - len(tasks))
@@ -107,7 +106,7 @@ def list_tasks(
 def show_task(task_id: TaskId, as_json: AsJson = False) -> None:
     """Show one task and what happened to it."""
 
-    async def work(services: Services) -> tuple[Document, list[Document]]:
+    async def work(services: Services) -> tuple[TaskDocument, list[Document]]:
         task = await show(services, task_id)
         rows = await services.store.read(lambda session: reading.history(session, task_id))
         return task, [history_document(row, told, services.redactor) for row, told in rows]
@@ -139,7 +138,7 @@ def wait(
 def check(task_id: TaskId, as_json: AsJson = False) -> None:
     """Ask the provider about a task now."""
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         await check_now(services, task_id)
         return [await show(services, task_id)]
 
@@ -155,7 +154,7 @@ def retry(
 ) -> None:
     """Order the same again as a new task: this buys, and says the price first."""
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         price = (await show(services, task_id))["credits"]["estimated"]
         say(f"This buys it again: {'the price is not known' if price is None else f'about {price} credits'}.")
         if err.is_terminal and sys.stdin.isatty() and not yes:
@@ -170,7 +169,7 @@ def retry(
 def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
     """Withdraw a task that is still queued."""
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         await submission.cancel(services, task_id)
         return [await show(services, task_id)]
 
@@ -188,7 +187,7 @@ def adopt(
     if (remote_id is None) is not not_bought:
         raise Invalid([Fault(("adopt",), "give either the provider's id or --not-bought")])
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         if remote_id is not None:
             await adoption.adopt(services, task_id, remote_id)
         else:
@@ -208,7 +207,7 @@ def track(
 ) -> None:
     """Follow a task that was bought elsewhere: nothing is sent but status requests."""
 
-    async def work(services: Services) -> list[Document]:
+    async def work(services: Services) -> list[TaskDocument]:
         body = {"provider": provider, "model": model, "remote_id": remote_id}
         order = submission.NewTask(provider, model, {}, key=key, digest=submission.digest_of(body))
         task_id, _ = await adoption.track(services, order, remote_id)
@@ -217,7 +216,7 @@ def track(
     _finish(run(work), as_json=as_json)
 
 
-async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[Document]:
+async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[TaskDocument]:
     """Wait for tasks, with a bar for each on a terminal; raises `NotFound` for one that is not there."""
     wanted = [(await show(services, task_id))["id"] for task_id in dict.fromkeys(task_ids)]
     with terminal.Bars(err) as bars:
@@ -234,14 +233,14 @@ async def _wait(services: Services, task_ids: list[str], seconds: float) -> list
     return [await show(services, task_id) for task_id in wanted]
 
 
-def _finish(tasks: list[Document], *, as_json: bool, waited: bool = False) -> None:
+def _finish(tasks: list[TaskDocument], *, as_json: bool, waited: bool = False) -> None:
     """Print tasks; leave with 1 where one went wrong, or was waited for and has not succeeded."""
     _print(tasks, as_json=as_json)
     if any(task["state"] != State.SUCCEEDED if waited else task["state"] in BAD for task in tasks):
         raise typer.Exit(1)
 
 
-def _print(tasks: list[Document], *, as_json: bool) -> None:
+def _print(tasks: list[TaskDocument], *, as_json: bool) -> None:
     if as_json or out.is_terminal:
         give(tasks[0] if len(tasks) == 1 else {"tasks": tasks}, terminal.task_table(tasks), as_json=as_json)
     else:

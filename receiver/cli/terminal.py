@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from receiver.documents import Document
+from receiver.documents import Document, TaskDocument
 
 STYLES = {
     "succeeded": "green",
@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def task_table(tasks: Iterable[Document]) -> Table:
+def task_table(tasks: Iterable[TaskDocument]) -> Table:
     """Show tasks, one a row."""
     task_id = Column("task", no_wrap=True, min_width=30)  # half an id is of no use
     table = Table(task_id, "state", "provider", "model", "created", "what", box=None, pad_edge=False)
@@ -41,13 +41,13 @@ def task_table(tasks: Iterable[Document]) -> Table:
             state(task["state"]),
             Text(task["provider"]),
             Text(one_line(task["model"])),
-            task["created_at"][:19],
+            (task["created_at"] or "")[:19],
             what(task),
         )
     return table
 
 
-def what(task: Document) -> Text:
+def what(task: TaskDocument) -> Text:
     """Say in a few words how a task stands: its result, its error, its notice or its progress."""
     if task["outputs"]:
         return Text(one_line(task["outputs"][0]["url"]))
@@ -58,12 +58,12 @@ def what(task: Document) -> Text:
     return Text(one_line(task["notices"][-1]) if task["notices"] else "")
 
 
-def task_details(task: Document, events: list[Document]) -> Table:
+def task_details(task: TaskDocument, events: list[Document]) -> Table:
     """Show all of one task, and what happened to it."""
     table = Table("", "", box=None, show_header=False, pad_edge=False)
     for name, value in task.items():
         if value not in (None, [], {}):
-            table.add_row(Text(name, "dim"), state(value) if name == "state" else Text(one_line(_plain(value))))
+            table.add_row(Text(name, "dim"), state(task["state"]) if name == "state" else Text(one_line(_plain(value))))
     for event in events:
         table.add_row(Text(event["at"][:23], "dim"), Text(one_line(happening(event))))
     return table

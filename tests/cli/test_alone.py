@@ -1,12 +1,13 @@
 """Commands where nothing runs: what is missing is named, nothing is made in passing, and wrong use ends with 2."""
 
 import io
+from typing import cast
 
 import pytest
 from rich.console import Console
 
 from receiver.cli.terminal import one_line, task_table, what
-from receiver.documents import Document
+from receiver.documents import TaskDocument
 
 from .rig import Home
 
@@ -125,11 +126,14 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
     assert len(shown) == len(text)
     assert shown.isprintable()
     error = {"code": text, "message": text}
-    task: Document = {"outputs": [], "error": error, "progress": None, "notices": []}
-    assert what(task).plain.isprintable()
-    assert what({**task, "error": None, "notices": [text]}).plain.isprintable()
-    assert what({**task, "outputs": [{"url": text}]}).plain.isprintable()
-    whole = {
+
+    def task(**values: object) -> TaskDocument:
+        return cast("TaskDocument", {"outputs": [], "error": error, "progress": None, "notices": []} | values)
+
+    assert what(task()).plain.isprintable()
+    assert what(task(error=None, notices=[text])).plain.isprintable()
+    assert what(task(outputs=[{"url": text}])).plain.isprintable()
+    whole: dict[str, object] = {
         "id": "tsk_1",
         "state": "failed",
         "provider": "[red]x[/red]",
@@ -137,7 +141,7 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
         "created_at": "2026-11-20T12:00:00Z",
     }
     drawing = io.StringIO()
-    Console(file=drawing, width=300, soft_wrap=True).print(task_table([{**task, **whole}]))
+    Console(file=drawing, width=300, soft_wrap=True).print(task_table([task(**whole)]))
     head, *rows = drawing.getvalue().rstrip("\n").split("\n")
     assert head.startswith("task")
     assert len(rows) == 1

@@ -9,18 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.accounts import balance
-from receiver.config.settings import Settings
-from receiver.core.errors import NotFound, StoreUnavailable
+from receiver.core.errors import StoreUnavailable
 from receiver.core.states import SETTLED, State
-from receiver.documents import Document, format_timestamp, history_document, provider_document, task_document, to_json
-from receiver.providers import FAMILIES
-from receiver.providers.base import Provider
+from receiver.documents import (
+    history_document,
+    list_documents,
+    provider_documents,
+    read_stats,
+    show,
+    to_json,
+)
 from receiver.services import Services
-from receiver.store import Session, reading, spending
-from receiver.store.counts import Counts, counts
-from receiver.store.reading import Filter
-from receiver.store.spending import Spent
-from receiver.store.tables import Output, Task
+from receiver.store import Session, reading
+from receiver.store.tables import Task
 from receiver.tasks import adoption, poller, submission
 from receiver.tasks.checks import check_now
 from receiver.tasks.submission import NewTask
@@ -29,11 +30,10 @@ from receiver.web.api import requests
 from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
-SPEND_DAYS = 30
 UNREAD = "Your order is stored, but the database cannot be read at the moment. Get this task again for the rest."
 
 
-def answer(document: Document, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def answer(document: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with a JSON document."""
     return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
 
@@ -62,7 +62,7 @@ async def list_tasks(request: Request) -> Response:
     services, wanted = _services(request), requests.wanted(request)
 
     def query(session: Session) -> Response:  # written where it is read: a megabyte may take a while
-        shown, following = _listed(services, wanted, session)
+        shown, following = list_documents(services, wanted, session)
         return answer({"tasks": shown, "next": following})
 
     return await services.store.read(query)
@@ -168,88 +168,9 @@ async def stats(request: Request) -> Response:
     return answer(await read_stats(_services(request)))
 
 
-async def read_stats(services: Services) -> Document:
-    """Return what is counted over all tasks, and what each account cost on each of the last days."""
-    since = spending.day_of(services.clock()) - SPEND_DAYS * spending.DAY
-    told, spent = await services.store.read(lambda session: (counts(session), spending.per_day(session, since)))
-    return stats_document(told) | {"spend": spend_document(spent)}
-
-
-async def show(services: Services, task_id: str) -> Document:
-    """Return a task's document; raises `NotFound`."""
-    found = await services.store.read(lambda session: _task(session, task_id))
-    if found is None:
-        raise NotFound(f"There is no task {task_id[:60]}.")
-    return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
-
-
-async def show_all(services: Services, wanted: Filter) -> tuple[list[Document], str | None]:
-    """Return the documents of tasks that a filter lets through, as many as one answer holds, and the next cursor."""
-    return await services.store.read(lambda session: _listed(services, wanted, session))
-
-
-def _listed(services: Services, wanted: Filter, session: Session) -> tuple[list[Document], str | None]:
-    rows, following = reading.listing_page(session, wanted)
-    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
-    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
-
-
-def provider_documents(providers: Mapping[str, Provider], settings: Settings) -> list[Document]:
-    """Return every configured account, then the families that are not configured."""
-    documents = [
-        provider_document(
-            name,
-            provider.family,
-            provider,
-            provider.models,
-            signed=getattr(settings.providers[name], "webhook_secret", None) is not None,
-        )
-        for name, provider in providers.items()
-    ]
-    missing = [name for name in FAMILIES if name not in providers]
-    return documents + [provider_document(name, name, None, FAMILIES[name].models) for name in missing]
-
-
-def stats_document(told: Counts) -> Document:
-    """Return the counts as a document; times are in seconds."""
-    tasks: dict[str, dict[str, int]] = {}
-    for (provider, state), number in told.tasks.items():
-        tasks.setdefault(provider, {})[state.value] = number
-    settled = sum(told.settled_by.values())
-    return {
-        "tasks": tasks,
-        "time_to_settle": {"p50": told.quantile(0.5), "p95": told.quantile(0.95)},
-        "settled_by": told.settled_by,
-        "callback_share": told.settled_by.get("callback", 0) / settled if settled else None,
-        "credits": {
-            provider: {
-                "estimated": sums.estimated,
-                "reserved": sums.reserved,
-                "charged": sums.charged,
-                "spent": sums.spent,
-            }
-            for provider, sums in told.credits.items()
-        },
-    }
-
-
-def spend_document(spent: list[Spent]) -> Document:
-    """Return what each account cost by day (UTC); unlike credits are never summed over accounts."""
-    accounts: Document = {}
-    for each in spent:
-        day = {"day": (format_timestamp(each.day) or "")[:10], "credits": each.credits, "tasks": each.tasks}
-        accounts.setdefault(each.account, []).append(day)
-    return accounts
-
-
 def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
-
-
-def _task(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
-    task = reading.task(session, task_id)
-    return None if task is None else (task, reading.outputs(session, [task_id])[task_id])
 
 
 async def _bare(request: Request) -> None:
@@ -265,7 +186,7 @@ async def _created(request: Request, task_id: str, is_new: bool) -> Response:  #
     prefix = services.settings.path_prefix
     headers: dict[str, Any] = {"Location": f"{prefix}/api/tasks/{task_id}"}
     try:
-        document = await show(services, task_id)
+        document: Mapping[str, Any] = await show(services, task_id)
     except StoreUnavailable:
         if not is_new:
             raise
