@@ -4,3 +4,7 @@ Read it in this order: `states` (the machine), `messages` (what crosses the prov
 `providers`, `lifecycle` (the one function that changes a task), then `submission`, `inbox`, `checks` and `poller`
 (the ways in), and `app` (how it hangs together).
 """
+
+from importlib.metadata import version
+
+__version__ = version("receiver")

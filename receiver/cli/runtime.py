@@ -4,12 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from dotenv import dotenv_values
 from rich.console import Console, RenderableType
 
+from receiver import __version__
 from receiver.cli.terminal import one_line
 from receiver.config.keys import guessable, known, with_secrets
 from receiver.config.settings import Settings
@@ -84,3 +85,18 @@ def give(document: Any, shown: RenderableType, *, as_json: bool) -> None:
         typer.echo(to_json(document))  # ASCII: an input may hold what no terminal takes
     else:
         out.print(shown, markup=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"receiver {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Handle the options that belong to no command."""

@@ -17,6 +17,7 @@ import httpcore
 import httpx
 import structlog
 
+from receiver import __version__
 from receiver.core.errors import NotSent, ProviderError, Unconfirmed
 from receiver.outbound.awake import awake_timeout
 from receiver.outbound.concurrency import ConcurrencyLimit, NoPlaceError
@@ -45,7 +46,7 @@ STUCK_MARGIN = 30.0
 CONNECT_SECONDS = 10.0
 SLOWEST_UPLOAD = 256 * 1024
 """Bytes a second: a streamed body has so much more time than a request that is all there."""
-USER_AGENT = "receiver/1.0"
+USER_AGENT = f"receiver/{__version__}"
 """Always sent: some providers' networks refuse the defaults of HTTP clients."""
 
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException, httpcore.TimeoutException)

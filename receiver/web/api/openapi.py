@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from receiver import __version__
 from receiver.core.messages import Outcome
 from receiver.core.states import State
 from receiver.web.api.endpoints import OPERATIONS, Operation
@@ -113,7 +114,7 @@ def _document() -> bytes:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     document = {
         "openapi": "3.1.0",
-        "info": {"title": "Receiver", "version": "1"},
+        "info": {"title": "Receiver", "version": __version__},
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {

@@ -1,0 +1,31 @@
+"""The package: one version everywhere, and the same checks before a commit as in CI."""
+
+import asyncio
+import json
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from unittest.mock import Mock
+
+from typer.testing import CliRunner
+
+from receiver.cli.runtime import cli
+from receiver.outbound.client import USER_AGENT
+from receiver.web.api.openapi import openapi
+
+ROOT = Path(__file__).parent.parent
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_package_command_user_agent_and_openapi_have_the_declared_version() -> None:
+    assert version("receiver") == DECLARED, "run scripts/setup again"
+    assert CliRunner().invoke(cli, ["--version"]).output == f"receiver {DECLARED}\n"
+    assert f"receiver/{DECLARED}" == USER_AGENT
+    assert json.loads(bytes(asyncio.run(openapi(Mock())).body))["info"]["version"] == DECLARED
+
+
+def test_pre_commit_runs_what_the_check_script_runs() -> None:
+    script = re.findall(r"^\.venv/bin/.+$", (ROOT / "scripts" / "check").read_text(), re.MULTILINE)
+    hooks = re.findall(r"entry: (.+)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
+    assert script == hooks
