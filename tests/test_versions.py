@@ -19,6 +19,7 @@ FLOORS = {
     "h11": "0.16",  # CVE-2025-43859: chunk terminators
     "python-multipart": "0.0.31",  # CVE-2026-53539 and -53540
     "httpx": "0.28.1",
+    "uvicorn": "0.41",  # a SIGTERM ends the process without a traceback
     "pysqlite3": "0.6.1",  # the first wheel with SQLite 3.51.3 or later
 }
 """The oldest version of each package that we may run on, and what is wrong with older ones."""
@@ -48,6 +49,12 @@ def test_what_is_installed_and_tested_is_new_enough(name: str) -> None:
     except PackageNotFoundError:
         pytest.skip(f"SKIPPED, NOT TESTED: there is no wheel of {name} for this machine")
     assert Version(installed) >= Version(FLOORS[name])
+
+
+def test_packages_whose_private_parts_are_used_are_bounded_above() -> None:
+    (tried,) = re.findall(r'^packages="(.+)"$', (ROOT / "scripts" / "bounds").read_text(), re.MULTILINE)
+    bounded = {name for name, one in required().items() if any(part.operator == "<" for part in one.specifier)}
+    assert bounded == set(tried.split())
 
 
 @pytest.mark.row("G9")
