@@ -1,10 +1,12 @@
 """What tests everywhere may ask for."""
 
 import signal
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import skips
 from tests.torture.harness import Torture
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,3 +41,12 @@ def torture(request: pytest.FixtureRequest) -> Torture:
     """The size, seed and notebook of a row of the torture bench."""
     properties: list[tuple[str, object]] = request.node.user_properties
     return Torture.of(lambda name, value: properties.append((name, value)))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Print, below everything but the counts, what was skipped and how to run it."""
+    yield
+    reports = terminalreporter.stats.get("skipped", [])
+    for line in skips.summary(str(report.longrepr[2]) for report in reports):
+        terminalreporter.write_line(line)
