@@ -57,7 +57,7 @@ def apply(
             return Outcome.UNMATCHED
         event, changes = replace(event, remote_id=None), None  # the answer to our own submission still counts
     report = _Report(tx, task, event, source, context, changes or {})
-    report = replace(report, facts=_learn(report))
+    report.facts = _learn(report)
     return _carry_out(report, _decide(report))
 
 
@@ -66,7 +66,7 @@ def names_other_task(task: TaskRow, event: Event) -> bool:
     return task.remote_id is not None and event.remote_id is not None and event.remote_id != task.remote_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Report:
     """One event about one task. `facts` are the columns that it writes whatever becomes of the state."""
 

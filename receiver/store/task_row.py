@@ -55,7 +55,7 @@ class TaskRow:
         """Decode the values of these columns, in their order."""
         row = cls(*values)
         row.state = State(row.state)
-        row.notices = json.loads(values[_NOTICES])
+        row.notices = [] if values[_NOTICES] == "[]" else json.loads(values[_NOTICES])
         row.pending = None if values[_PENDING] is None else json.loads(values[_PENDING])
         return row
 
