@@ -152,7 +152,8 @@ def test_the_dearest_request_without_a_token_is_cheap_on_every_route(serving: Li
     torture.figures(requests=len(costs.seconds), dearest=costs.dearest, cpu_ms=costs.seconds[costs.dearest] * 1000)
     assert len(costs.seconds) > 300
     assert not any(status >= 500 for status in costs.statuses)
-    limit = processor_seconds(CPU_SECONDS)
+    # Beside other busy processes the same work costs more: the exact limit is held at the full size.
+    limit = processor_seconds(CPU_SECONDS) * torture.size(2, 1)
     assert costs.seconds[costs.dearest] <= limit, {n: s for n, s in costs.seconds.items() if s > limit}
 
 
