@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import httpx
 
-from receiver.config.keys import keep_webhook_secret
+from receiver.config.keys import store_webhook_secret
 from receiver.core.errors import ConfigError, Conflict, Fault, Invalid, NotFound, ProviderError, Refused, Unreadable
 from receiver.providers.base import Balance, FileLimit, Provider, RegistersWebhook, Upload, Uploaded, Uploads
 from receiver.services import Services
@@ -26,9 +26,9 @@ async def balance(services: Services, account: str) -> float:
     if not isinstance(provider, Balance):
         raise Conflict(f"{account} documents no call for its balance.")
     try:
-        return await services.outbound.run(account, provider.balance(), answered=_ignore)
+        return await services.outbound.run(account, provider.balance(), on_answer=_ignore)
     except (ProviderError, Unreadable) as error:
-        raise Conflict(f"{account} did not tell its balance: {services.redactor.text(str(error))}") from error
+        raise Conflict(f"{account} did not tell its balance: {services.redactor.redact_text(str(error))}") from error
 
 
 async def register(services: Services, account: str) -> str:
@@ -44,10 +44,10 @@ async def register(services: Services, account: str) -> str:
     if not isinstance(provider, RegistersWebhook):
         raise Conflict(f"{account} has no webhooks for a whole account: its tasks name their own callback URLs.")
     try:
-        made = await services.outbound.run(account, provider.register_webhook(url), answered=_ignore)
+        made = await services.outbound.run(account, provider.register_webhook(url), on_answer=_ignore)
     except (ProviderError, Unreadable) as error:
-        raise Conflict(f"{account} did not register it: {services.redactor.text(str(error))}") from error
-    keep_webhook_secret(services.settings, account, made.secret)
+        raise Conflict(f"{account} did not register it: {services.redactor.redact_text(str(error))}") from error
+    store_webhook_secret(services.settings, account, made.secret)
     return made.id
 
 
@@ -75,11 +75,11 @@ async def upload(services: Services, new: NewFile) -> Uploaded:
         raise TypeError(new.provider)  # `check_file` has refused it
     file = Upload(f"file_{secrets.token_hex(8)}", new.kind, new.model, new.name, new.mime_type, new.size, new.content)
     try:
-        return await services.outbound.run(new.provider, provider.upload(file), answered=_ignore)
+        return await services.outbound.run(new.provider, provider.upload(file), on_answer=_ignore)
     except Refused as error:
-        raise Conflict(f"{new.provider} refused the file: {services.redactor.text(str(error))}") from error
+        raise Conflict(f"{new.provider} refused the file: {services.redactor.redact_text(str(error))}") from error
     except (ProviderError, Unreadable) as error:
-        words = services.redactor.text(str(error))
+        words = services.redactor.redact_text(str(error))
         raise Conflict(f"{new.provider} did not take the file: {words}. An upload buys nothing: try again.") from error
 
 

@@ -200,7 +200,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
 
 def _output(output: Output, redactor: Redactor) -> OutputDocument:
     return {
-        "url": redactor.url(output.url),
+        "url": redactor.redact_url(output.url),
         "kind": output.kind,
         "expires_at": format_timestamp(output.expires_at),
         "stored": output.stored,
@@ -213,12 +213,12 @@ def _amount(millionths: int | None) -> float | int | None:
 
 def history_document(row: History, told: Attempt | Check | Delivery | None, redactor: Redactor) -> Document:
     """Return the document of one thing that happened, with what was sent and received, without secrets."""
-    told_of = redactor.value(row.data)
+    told_of = redactor.redact_value(row.data)
     document: Document = {"id": row.id, "at": format_timestamp(row.at), "kind": row.kind, **told_of}
     if isinstance(told, Attempt):
         document |= _attempt(told, redactor)
     elif isinstance(told, Delivery):
-        document |= {"delivery": told.id, "outcome": told.outcome, "headers": redactor.headers(told.headers)}
+        document |= {"delivery": told.id, "outcome": told.outcome, "headers": redactor.redact_headers(told.headers)}
         document |= _body("body", told.body, redactor)
     elif isinstance(told, Check):
         document |= {"outcome": told.outcome, "asked_at": format_timestamp(told.asked_at), **_answered(told, redactor)}
@@ -242,13 +242,13 @@ def _attempt(told: Attempt, redactor: Redactor) -> Document:
         "outcome": told.outcome,
         "departed_at": format_timestamp(told.departed_at),
         "ended_at": format_timestamp(told.ended_at),
-        "request": {"method": told.method, "url": redactor.text(told.url), **_body("body", told.body, redactor)},
+        "request": {"method": told.method, "url": redactor.redact_text(told.url), **_body("body", told.body, redactor)},
         **_answered(told, redactor),
     }
 
 
 def _answered(told: Attempt | Check, redactor: Redactor) -> Document:
-    message = redactor.text(told.message) if told.message else None
+    message = redactor.redact_text(told.message) if told.message else None
     document: Document = {"http_status": told.http_status, "message": message, "answer": None}
     return document | (_body("answer", told.answer, redactor) if told.answer is not None else {})
 
@@ -256,7 +256,7 @@ def _answered(told: Attempt | Check, redactor: Redactor) -> Document:
 def _body(name: str, body: bytes, redactor: Redactor) -> Document:
     # Redacted before it is cut, so that the cut cannot leave the half of a token standing; where it was cut when it
     # was read, its end is not shown.
-    shown = redactor.text(body.decode("utf-8", "replace"))
+    shown = redactor.redact_text(body.decode("utf-8", "replace"))
     cut = isinstance(body, Truncated)
     written = shown.encode()[: -LONGEST_SECRET if cut else None]
     if len(written) <= SHOWN_BYTES and not cut:
@@ -278,7 +278,7 @@ def provider_document(
             {
                 "id": model_id,
                 "title": model.title,
-                "validated": model.validates,
+                "validated": model.is_validated,
                 "input": model.schema(),
                 "price": model.price_note or None,
             }

@@ -14,7 +14,7 @@ import httpx
 
 from receiver.core import wire
 from receiver.core.errors import NotFound, ProviderError, Unreadable
-from receiver.core.links import CALLBACKS, NOWHERE, Links
+from receiver.core.links import CALLBACKS, NOT_FOUND, Links
 from receiver.providers.base import Flow
 from receiver.services import Services
 from receiver.store import heartbeats
@@ -67,13 +67,13 @@ class Answer:
 
 def question_in(services: Services, token: str) -> Question:
     """Read the token of a question; raises `NotFound`, as for any other unknown callback URL."""
-    text = services.links.unseal(QUESTION, token)
+    text = services.links.unsign_text(QUESTION, token)
     if text is None:
-        raise NotFound(NOWHERE)
+        raise NotFound(NOT_FOUND)
     asked_at, _, nonce = text.partition("-")
     question = Question(int(asked_at), nonce)
     if abs(services.clock() - question.asked_at) > FRESH_SECONDS * 1000:
-        raise NotFound(NOWHERE)
+        raise NotFound(NOT_FOUND)
     return question
 
 
@@ -81,16 +81,16 @@ async def answer(services: Services, question: Question, body: bytes) -> str:
     """Leave the sign of life and sign the answer; raises `StoreUnavailable`, as for a callback."""
     await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.ROUND_TRIP, question.asked_at))
     told = Answer(question.nonce, services.clock(), hashlib.sha256(body).hexdigest())
-    return services.links.seal(ANSWER, told.text)
+    return services.links.sign_text(ANSWER, told.text)
 
 
 def answered_in(links: Links, response: httpx.Response, question: Question) -> Answer | None:
     """Read the answer to this question; None where nobody of this installation has signed it."""
     try:
-        sealed = wire.text(wire.read_object(response.content).get("answer"))
+        sealed = wire.read_text(wire.read_object(response.content).get("answer"))
     except Unreadable:
         return None
-    text = links.unseal(ANSWER, sealed) if sealed else None
+    text = links.unsign_text(ANSWER, sealed) if sealed else None
     if text is None:
         return None
     nonce, clock, digest = text.split("-")
@@ -114,9 +114,9 @@ class Trip:
 async def ask(services: Services, base_url: str, sender: str | None = None) -> Trip:
     """Send a question to the service that should be at this URL; `sender` is the User-Agent, where it is not ours."""
     question = Question.new(services.clock())
-    url = f"{base_url}{CALLBACKS}/{ACCOUNT}/{services.links.seal(QUESTION, question.text)}"
+    url = f"{base_url}{CALLBACKS}/{ACCOUNT}/{services.links.sign_text(QUESTION, question.text)}"
     try:
-        response = await services.outbound.run(base_url, _flow(url, question.body, sender), answered=lambda _: None)
+        response = await services.outbound.run(base_url, _flow(url, question.body, sender), on_answer=lambda _: None)
     except ProviderError as error:
         return Trip(question, error=error)
     return Trip(question, response)

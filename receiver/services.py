@@ -1,4 +1,4 @@
-"""What the ways in need to work: the only wiring object. `app` and `cli` make one, everybody else is handed it."""
+"""The one object that holds what everything uses: settings, store, providers, clients. `app` and `cli` create it."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from receiver.config.keys import known
+from receiver.config.keys import list_secrets
 from receiver.config.settings import Settings
 from receiver.core.errors import Fault, Invalid, StoreUnavailable
 from receiver.core.links import Links
@@ -25,11 +25,11 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-LEASE_MARGIN = 6.0
-"""Seconds by which a lease outlives the longest request: for the commits before and after it."""
+LEASE_MARGIN_SECONDS = 6.0
+"""Seconds that a lease lasts longer than the longest request: for the commits before and after it."""
 
-LAST_WRITES = 2.0
-"""Seconds in which what a stop breaks off writes down how it ended."""
+SHUTDOWN_WRITE_SECONDS = 2.0
+"""Seconds that cancelled work has to record how it ended when the service stops."""
 
 
 def clock() -> int:
@@ -38,20 +38,20 @@ def clock() -> int:
 
 
 class Background:
-    """Work that goes on after its caller was answered. Nothing that must survive lives only here."""
+    """Work that continues after its caller was answered. What must survive a crash is in the database, too."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Start a piece of work; a failure of it is logged."""
+        """Start a coroutine; if it fails, that is logged."""
         task = asyncio.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._log_failure)
         return task
 
     async def drain(self, seconds: float) -> None:
-        """Wait so long for everything to end, also what it begins meanwhile, then cancel the rest."""
+        """Wait so long for all work to end, also what it starts meanwhile, then cancel the rest."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while self._running and (left := end - loop.time()) > 0:
@@ -61,34 +61,34 @@ class Background:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _log_failure(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, StoreUnavailable):  # what it was about is found again by the next sweep
-            log.warning("background_work_put_off", reason=str(error))
+        if isinstance(error, StoreUnavailable):  # the next sweep finds its task again
+            log.warning("background_work_postponed", reason=str(error))
         elif error is not None:
             log.error("background_work_failed", exc_info=error)
 
 
 class DueNow:
-    """Tells the poller of this process that a task became due. Without one nobody is told, and its next sweep comes."""
+    """Notifies this process's poller of tasks that are due at once. Without a poller, the next sweep finds them."""
 
     def __init__(self) -> None:
-        self._tell: Callable[[str, str], None] | None = None
+        self._callback: Callable[[str, str], None] | None = None
 
-    def listen(self, tell: Callable[[str, str], None]) -> None:
-        """Have each task told of by its account and its id."""
-        self._tell = tell
+    def subscribe(self, callback: Callable[[str, str], None]) -> None:
+        """Register the function that is called with the account and the id of each task."""
+        self._callback = callback
 
-    def tell(self, account: str, task_id: str) -> None:
-        """Tell of a task that is due at once."""
-        if self._tell is not None:
-            self._tell(account, task_id)
+    def notify(self, account: str, task_id: str) -> None:
+        """Report a task that is due at once."""
+        if self._callback is not None:
+            self._callback(account, task_id)
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that is wired once and used everywhere. `clock` gives Unix milliseconds, `chance` 0 to 1."""
+    """Everything that is created once and used everywhere. `clock` returns Unix milliseconds, `chance` 0 to 1."""
 
     settings: Settings
     store: Store
@@ -101,11 +101,11 @@ class Services:
     background: Background = field(default_factory=Background)
     due_now: DueNow = field(default_factory=DueNow)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the service is told to stop: from then on nothing new is begun, and no order leaves."""
+    """Set when the service is stopping: from then on nothing new is started, and no order is sent."""
 
     @classmethod
     def open(cls, settings: Settings, *, clock: Callable[[], int] = clock) -> "Services":
-        """Open the database and wire everything; raises `ConfigError` and `StoreUnavailable`."""
+        """Return the services for these settings, the database open. Raises `ConfigError` and `StoreUnavailable`."""
         keys = [key.get_secret_value() for key in settings.secret_keys]
         return cls(
             settings=settings,
@@ -113,42 +113,42 @@ class Services:
             providers=connect(settings.providers),
             outbound=Outbound(settings.timeout, clock),
             links=Links(keys, settings.public_url),
-            redactor=Redactor(known(settings)),
+            redactor=Redactor(list_secrets(settings)),
             clock=clock,
         )
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Let work in flight end, at most so long, then close connections and database, whatever that does."""
-        last = asyncio.get_running_loop().call_later(seconds, self.store.end_within, LAST_WRITES)
+        """Wait at most so long for work to end, then close connections and database."""
+        last = asyncio.get_running_loop().call_later(seconds, self.store.end_within, SHUTDOWN_WRITE_SECONDS)
         await self.background.drain(seconds)
         last.cancel()
         await self.outbound.close()
         await self.store.close()
 
     def provider(self, name: str) -> Provider:
-        """Return a configured provider account; raises `Invalid` naming those that there are."""
+        """Return the provider of a configured account. Raises `Invalid` with the names of all accounts."""
         provider = self.providers.get(name)
         if provider is None:
-            words = f'"{name[:60]}" is not configured; configured are: {", ".join(self.providers)}'
+            words = f'"{name[:60]}" is not configured; use one of: {", ".join(self.providers)}'
             raise Invalid([Fault(("provider",), words)])
         return provider
 
     def context(self, account: str) -> Context:
-        """Return what a change of one of this account's tasks depends on, as of now."""
+        """Return what a change of one of this account's tasks depends on now."""
         provider = self.providers.get(account)
         return Context(
             now=self.clock(),
             schedule=Schedule.of(self.settings, provider.first_check_after if provider else None),
             output_ttl_seconds=provider.output_ttl_seconds if provider else None,
             chance=self.chance(),
-            redact=self.redactor.text,
+            redact=self.redactor.redact_text,
         )
 
-    async def insist(self, unit: Unit[T]) -> T:
-        """Write what must not be lost, a paid answer: try again while the database is unavailable.
+    async def write_until_deadline(self, unit: Unit[T]) -> T:
+        """Return the result of a unit that must not be lost, retrying while the database is unavailable.
 
-        Gives up with `StoreUnavailable` after the deadline of a task, by the time that really passed: a jump of the
-        clock must not lose it. That a lease ran out meanwhile does not matter, for an answer counts whoever brings it.
+        Raises `StoreUnavailable` after the deadline of a task, measured without the clock, which may jump. An expired
+        lease does not matter: an answer counts whoever brings it.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self.settings.deadline
@@ -160,6 +160,6 @@ class Services:
                     raise
                 await asyncio.sleep(0.2)
 
-    def lease_end(self) -> int:
-        """Return until when a lease taken now lasts: longer than the longest request."""
-        return self.clock() + round((self.settings.timeout + LEASE_MARGIN) * 1000)
+    def new_lease_end(self) -> int:
+        """Return when a lease that is taken now ends: after the longest request."""
+        return self.clock() + round((self.settings.timeout + LEASE_MARGIN_SECONDS) * 1000)

@@ -166,7 +166,9 @@ def test_the_example_of_an_adapter_is_one() -> None:
     exec(next(block for block in blocks if "class Acme:" in block), example)  # noqa: S102 - our own page
     assert [name for name in Provider.__annotations__ if not hasattr(example["Acme"], name)] == []
     acme: Provider = example["Acme"]("acme", example["AcmeConfig"](api_key="key"))
-    flow = acme.submit(Order("tsk_1", "acme-1", {"prompt": "A boat"}, complete=True), "https://example.com/cb", "key")
+    flow = acme.submit(
+        Order("tsk_1", "acme-1", {"prompt": "A boat"}, fill_defaults=True), "https://example.com/cb", "key"
+    )
     assert json.loads(next(flow).content) == {
         "model": "acme-1",
         "prompt": "A boat",

@@ -8,7 +8,7 @@ import typer
 from receiver.cli.runtime import cli, err, give, load_settings, say
 from receiver.cli.tasks import AsJson
 from receiver.cli.terminal import Bars, one_line
-from receiver.config.keys import secret_files
+from receiver.config.keys import list_secret_files
 from receiver.core.errors import ConfigError
 from receiver.store.backup import back_up
 
@@ -21,7 +21,7 @@ def backup(
 ) -> None:
     """Copy the SQLite database into one file, beside a running service. To restore it, copy it back."""
     settings = load_settings()
-    if any(file.exists() and file.samefile(secret) for secret in secret_files(settings)):
+    if any(file.exists() and file.samefile(secret) for secret in list_secret_files(settings)):
         raise ConfigError(f"{file} holds secrets of this installation; name another file.")
     with Bars(err) as bars:
 
@@ -31,5 +31,5 @@ def backup(
         made = back_up(settings.database, file, replace=force, told=told)
     document = {"path": str(made.path), "bytes": made.bytes, "tasks": made.tasks, "schema": made.schema}
     give(document, f"{one_line(str(made.path))}\t{made.tasks:,} tasks\t{made.bytes:,} bytes", as_json=as_json)
-    files = ", ".join(map(str, secret_files(settings))) or "RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
+    files = ", ".join(map(str, list_secret_files(settings))) or "RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
     say(f"Secrets are not in it. Keep these, too, or callbacks to tasks under way are refused: {files}")

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from receiver import __version__
 from receiver.cli.terminal import one_line
-from receiver.config.keys import guessable, known, with_secrets
+from receiver.config.keys import list_secrets, list_weak_secrets, with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.redaction import Redactor
 from receiver.documents import to_json
@@ -43,17 +43,17 @@ def read_settings(**changes: str) -> Settings:
 
 
 def load_settings(**changes: str) -> Settings:
-    """Read the settings; unknown variables and guessable secrets are named."""
+    """Read the settings; unknown variables and list_weak_secrets secrets are named."""
     settings = read_settings(**changes)
-    for sentence in (*settings.unknown, *guessable(settings)):
+    for sentence in (*settings.warnings, *list_weak_secrets(settings)):
         say(sentence)
     return settings
 
 
 def guarded(settings: Settings) -> Settings:
     """Return settings with all secrets set; from now on the log shows none of them."""
-    settings = with_secrets(settings)
-    logs.hide(Redactor(known(settings)).text)
+    settings = with_generated_secrets(settings)
+    logs.hide(Redactor(list_secrets(settings)).redact_text)
     return settings
 
 

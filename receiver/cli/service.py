@@ -17,7 +17,7 @@ from receiver.cli import terminal
 from receiver.cli.demo import submit_demo
 from receiver.cli.runtime import cli, give, guarded, load_settings, run, say
 from receiver.cli.tasks import AsJson, require_seconds
-from receiver.config.keys import prepare_data_dir, with_secrets
+from receiver.config.keys import prepare_data_dir, with_generated_secrets
 from receiver.core.errors import StoreUnavailable
 from receiver.documents import provider_documents
 from receiver.providers import CONFIG_TYPES, connect
@@ -41,7 +41,7 @@ def serve(
     logs.configure()
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
-    settings = guarded(settings.on_port(listening.getsockname()[1]))
+    settings = guarded(settings.with_port(listening.getsockname()[1]))
     prepare_data_dir(settings.data_dir)
     schema.migrate(settings.database)
     for risk in schema.risks(settings.database):
@@ -52,7 +52,7 @@ def serve(
         services: Services = app.state.services
         if settings.sandbox:
             say("No provider key is set: this is the sandbox, a simulated provider at no cost.")
-        say(f"Serving on {settings.own_address}")
+        say(f"Serving on {settings.local_url}")
         if login_link or demo:
             say(f"Open {make_login_link(services)}")
         if demo and settings.sandbox:
@@ -156,7 +156,7 @@ def upload_file(
 @cli.command()
 def token() -> None:
     """Print the API token, which is also the pages' password; it is made on first use."""
-    typer.echo(with_secrets(load_settings()).api_tokens[0].get_secret_value())
+    typer.echo(with_generated_secrets(load_settings()).api_tokens[0].get_secret_value())
 
 
 @cli.command()
@@ -179,13 +179,13 @@ def sandbox(
     logs.configure()
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
-    settings = settings.on_port(listening.getsockname()[1])
+    settings = settings.with_port(listening.getsockname()[1])
     local = is_loopback(settings.host)
-    tokens = () if local else [each.get_secret_value() for each in with_secrets(settings).api_tokens]
+    tokens = () if local else [each.get_secret_value() for each in with_generated_secrets(settings).api_tokens]
 
     def started() -> None:
         for family in CONFIG_TYPES:
-            say(f"{family.upper()}_BASE_URL={settings.own_address}/{family}")
+            say(f"{family.upper()}_BASE_URL={settings.local_url}/{family}")
         if not local:
             say("From another machine each family's API key is the API token; `receiver token` prints it.")
 

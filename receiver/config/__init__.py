@@ -1,1 +1,1 @@
-"""Settings, the secrets that the service makes for itself, and variables that are set and do nothing."""
+"""Settings, generated secrets, and warnings about variables that have no effect."""

@@ -1,6 +1,6 @@
 """Which URLs a setting may hold, and which hosts count as private. Pure; `settings` calls it.
 
-This is about what the operator configures. It is no guard against addresses that strangers send.
+It checks what the operator configures. It is no protection against addresses in untrusted input.
 """
 
 import ipaddress
@@ -15,48 +15,51 @@ _LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".localdomain")
 
 
 def check_base_url(value: str) -> str:
-    """Check an http(s) URL that has a host and nothing behind its path; returned without a trailing slash.
+    """Return an http(s) URL without a trailing slash.
 
-    Raises `ValueError`.
+    Raises `ValueError` unless it has a host and ends after its path.
     """
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it raises where it is no port
-        httpx.URL(value)  # what the client that asks cannot read is no address
-    except (ValueError, httpx.InvalidURL):  # whose words would quote what may be a password
-        raise ValueError("must be a whole http:// or https:// URL, with a port up to 65535 or none") from None
+        httpx.URL(value)  # the HTTP client must be able to read it, too
+    except (ValueError, httpx.InvalidURL):  # do not chain: the error may quote a password
+        raise ValueError("must be a complete http:// or https:// URL; a port is at most 65535") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a whole http:// or https:// URL")
-    if re.search(r"[^\w.:-]", parts.hostname):  # which clients drop, fold or quote, each in its own way
-        raise ValueError("must name its host in letters, digits, dots and hyphens")
+        raise ValueError("must be a complete http:// or https:// URL")
+    if re.search(r"[^\w.:-]", parts.hostname):  # clients differ in how they treat other characters
+        raise ValueError("must have a host of letters, digits, dots and hyphens")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not contain a user name or password")
     if parts.query or parts.fragment or re.search(r"[\s\\?#]", value):
-        raise ValueError("must end after its path: no query, fragment or blanks")
+        raise ValueError("must end after its path: no query, fragment or spaces")
     return value.rstrip("/")
 
 
 def check_public_url(value: str) -> str:
-    """Check the URL under which providers reach us: https, or http to a private host. Raises `ValueError`."""
+    """Return the URL under which providers reach us.
+
+    Raises `ValueError` unless it is https, or http to a private host.
+    """
     url = check_base_url(value)
     parts = urlsplit(url)
     if parts.port == 0:
-        raise ValueError("must name a port from 1 to 65535, or none")
+        raise ValueError("must have a port from 1 to 65535, or none")
     if parts.scheme == "http" and not is_private(parts.hostname or ""):
-        raise ValueError("must be https; plain http is for private addresses only")
+        raise ValueError("must be https; plain http works for private addresses only")
     return url
 
 
 def _check_postgresql(rest: str) -> None:
-    """Refuse what would be taken apart in the wrong place: the driver's words would quote half a password."""
+    """Raise `ValueError` for a URL that the driver would misread: its error could quote part of a password."""
     place = re.sub(r"^[^:/@]*(:[^@]*)?@", "", rest).partition("?")[0]
     server = place.partition("/")[0]
     if "@" in place or not re.fullmatch(r"([\w.%-]+|\[[\da-fA-F:.]+\])?(:\d{1,5})?", server):
-        raise ValueError("must name a host, with a port or none; an @ before that is written %40")
+        raise ValueError("must have a host, with or without a port; write any other @ as %40")
 
 
 def check_database_url(value: str) -> str:
-    """Check the SQLAlchemy URL of an SQLite file or a PostgreSQL database, and name our driver in it.
+    """Return the SQLAlchemy URL of an SQLite file or a PostgreSQL database, with our driver.
 
     Raises `ValueError`.
     """
@@ -67,14 +70,14 @@ def check_database_url(value: str) -> str:
     if not _SQLITE.fullmatch(scheme):
         raise ValueError("must be the SQLAlchemy URL of an SQLite file or a PostgreSQL database")
     if rest.split("?")[0] in ("", "/") or ":memory:" in rest or "mode=memory" in rest:
-        raise ValueError("must name a file: a database in memory would lose everything")
+        raise ValueError("must name a file: a database in memory loses everything at the next restart")
     if not rest.startswith("/"):
         raise ValueError("must have three slashes before a relative path, four before an absolute one")
     return f"sqlite://{rest}"
 
 
 def is_private(host: str) -> bool:
-    """Tell whether a host is this machine, a name without a domain, or an address of a private network."""
+    """Return whether a host is this machine, a name without a domain, or an address of a private network."""
     name = host.lower().rstrip(".")
     try:
         address = ipaddress.ip_address(name)

@@ -1,7 +1,7 @@
-"""The settings: read once from the environment, checked all together, then never changed.
+"""The settings: read once from the environment, validated together, immutable.
 
-`cli` loads them; everything else is handed the result. Nothing here reads the process environment by itself, and no
-message of this module contains a value that could be a secret.
+`cli` loads them and passes them on. Nothing here reads the process environment, and no error message contains a value
+that could be a secret.
 """
 
 import ipaddress
@@ -28,45 +28,47 @@ from receiver.config.addresses import check_base_url, check_database_url, check_
 from receiver.core.errors import ConfigError
 
 
-def _listed(value: Any) -> Any:
+def _split_list(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(item for item in (part.strip() for part in value.split(",")) if item)
 
 
-def _networks(value: Any) -> Any:
-    items = _listed(value)
+def _parse_networks(value: Any) -> Any:
+    items = _split_list(value)
     return tuple(ipaddress.ip_network(item, strict=False) for item in items) if isinstance(value, str) else items
 
 
-def _sendable(value: SecretStr) -> SecretStr:
+def _require_sendable(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
-        raise ValueError("must be printable ASCII without blanks, to be sent in a header")
+        raise ValueError("must be printable ASCII without spaces, because it is sent in a header")
     return value
 
 
 BaseURL = Annotated[str, AfterValidator(check_base_url), Field(examples=["https://api.example.com"])]
-Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_listed), Field(examples=["a-long-random-text"])]
-Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], BeforeValidator(_networks)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_list), Field(examples=["a-long-random-text"])]
+Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], BeforeValidator(_parse_networks)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False, examples=["30"])]
-Pause = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False, examples=["30"])]
+NonNegativeSeconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False, examples=["30"])]
 
 
 class ProviderConfig(BaseModel):
-    """The settings of one provider account, read from `<NAME>_*`; a family with more settings adds fields."""
+    """The settings of one account, read from `<NAME>_*`; a family with more settings adds fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    many: ClassVar[bool] = False
+    allows_several: ClassVar[bool] = False
     """Whether `<FAMILY>_<X>_*` adds further accounts, named `<family>-<x>`."""
 
-    api_key: Annotated[SecretStr, AfterValidator(_sendable)] = Field(examples=["the-key-from-the-provider's-dashboard"])
+    api_key: Annotated[SecretStr, AfterValidator(_require_sendable)] = Field(
+        examples=["the-key-from-the-provider's-dashboard"]
+    )
     base_url: BaseURL
     max_running: Annotated[int, Field(ge=1, examples=["20"])] | None = None
     max_credits_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False, examples=["5000"])] | None = None
 
 
-class Service(BaseModel):
-    """The settings of the service itself, in the order of the README's table. Durations are in seconds."""
+class ServiceSettings(BaseModel):
+    """The settings of the service itself, in the order of `docs/settings.md`. Durations are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,8 +82,8 @@ class Service(BaseModel):
     secret_keys: Secrets = ()
     api_tokens: Secrets = ()
     poller: bool = Field(default=True, examples=["on", "off"])
-    poll_after: Pause | None = None
-    callback_grace: Pause = 300
+    poll_after: NonNegativeSeconds | None = None
+    callback_grace: NonNegativeSeconds = 300
     poll_every: Seconds = 10
     poll_max: Seconds = 120
     deadline: Seconds = 7200
@@ -93,80 +95,84 @@ class Service(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535, examples=["8000"])] = 8000
 
     @property
-    def own_address(self) -> str:
-        """The http URL under which this machine reaches the service."""
+    def local_url(self) -> str:
+        """Return the http URL under which this machine reaches the service."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 VARIABLES: Mapping[str, str] = {
-    name: name.upper() if name in ("host", "port") else f"RECEIVER_{name.upper()}" for name in Service.model_fields
+    name: name.upper() if name in ("host", "port") else f"RECEIVER_{name.upper()}"
+    for name in ServiceSettings.model_fields
 }
-"""The variable of every field of `Service`."""
+"""The variable of every field of `ServiceSettings`."""
 
-SANDBOX = {"poll_after": "5", "callback_grace": "10", "poll_every": "2", "poll_max": "10"}
-"""Times of the sandbox, where no others are set."""
+SANDBOX_DEFAULTS = {"poll_after": "5", "callback_grace": "10", "poll_every": "2", "poll_max": "10"}
+"""Settings of the sandbox, unless they are set."""
 SANDBOX_KEY = "sandbox"
 
 
-class Settings(Service):
-    """Everything that can be configured, checked."""
+class Settings(ServiceSettings):
+    """All validated settings."""
 
     public_url: str | None = None
-    """As `Service` checked it; in the sandbox its own address, which is plain http wherever it listens."""
+    """As `ServiceSettings` validated it; in the sandbox its own address, which is plain http wherever it listens."""
     providers: Mapping[str, SerializeAsAny[ProviderConfig]] = Field(default_factory=dict)
-    """By account name: `revid`, `gateway`, `gateway-x`. Only accounts that have a key."""
+    """The configured accounts by name: `revid`, `gateway`, `gateway-x`."""
     sandbox: bool = False
-    unknown: tuple[str, ...] = ()
-    """One sentence for each variable that looks like ours and is not."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each variable that has no effect."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], families: Mapping[str, type[ProviderConfig]]) -> Self:
-        """Read all settings; empty variables count as unset. Without any provider key the sandbox is configured.
+        """Return the settings in these variables; empty ones count as unset. Without a provider key, it is a sandbox.
 
-        Raises `ConfigError` naming every bad variable at once.
+        Raises `ConfigError` with every wrong variable.
         """
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
-        accounts = _accounts(given, families)
+        accounts = _find_accounts(given, families)
         sandbox = not any(f"{prefix}_API_KEY" in given for prefix, _ in accounts.values())
         raw = {name: given[variable] for name, variable in VARIABLES.items() if variable in given}
         variables = dict(VARIABLES)
         if "database_url" not in raw and "DATABASE_URL" in given:
             raw["database_url"], variables["database_url"] = given["DATABASE_URL"], "DATABASE_URL"
         if sandbox:
-            raw = SANDBOX | raw
+            raw = SANDBOX_DEFAULTS | raw
         faults: list[str] = []
-        service = _checked(Service, raw, lambda name: variables[name.lower()], faults)
-        providers = _providers(given, accounts, faults)
-        address = _own_address(service, faults) if sandbox and service else None
+        service = _validate(ServiceSettings, raw, lambda name: variables[name.lower()], faults)
+        providers = _read_providers(given, accounts, faults)
+        address = _local_url(service, faults) if sandbox and service else None
         if faults or service is None:
             raise ConfigError("The settings are wrong:\n" + "\n".join(f"  {fault}" for fault in faults))
         fields = dict(service)
         if address is not None:
             fields |= {"public_url": address, "database_url": None}
-            providers = _sandboxed(families, address)
-        owned = {name: _variables(prefix, config_type) for name, (prefix, config_type) in accounts.items()}
+            providers = _sandbox_accounts(families, address)
+        owned = {name: _list_variables(prefix, config_type) for name, (prefix, config_type) in accounts.items()}
         known = {*VARIABLES.values(), *(variable for variables in owned.values() for variable in variables)}
-        unknown = (*unknown_variables.unknown(given, known), *unknown_variables.unused(given, owned, sandbox=sandbox))
-        return cls(**fields, providers=providers, sandbox=sandbox, unknown=unknown)
+        warnings = (
+            *unknown_variables.find_unknown(given, known),
+            *unknown_variables.find_unused(given, owned, sandbox=sandbox),
+        )
+        return cls(**fields, providers=providers, sandbox=sandbox, warnings=warnings)
 
-    def on_port(self, port: int) -> Self:
-        """Return these settings for the port that was really bound, with the sandbox's own addresses on it."""
+    def with_port(self, port: int) -> Self:
+        """Return these settings for the port that was bound, with the sandbox's own addresses on it."""
         settings = self.model_copy(update={"port": port})
         if not self.sandbox:
             return settings
         families = {name: type(config) for name, config in self.providers.items()}
-        address = settings.own_address
-        return settings.model_copy(update={"public_url": address, "providers": _sandboxed(families, address)})
+        address = settings.local_url
+        return settings.model_copy(update={"public_url": address, "providers": _sandbox_accounts(families, address)})
 
     @property
     def path_prefix(self) -> str:
-        """The path in the public URL, which stands before all our own paths; empty or beginning with a slash."""
+        """Return the path in the public URL, which prefixes all our paths; empty, or with a leading slash."""
         return urlsplit(self.public_url or "").path
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL in force: the configured one, or a file in the data directory."""
+        """Return the database's SQLAlchemy URL: the configured one, or a file in the data directory."""
         file = "sandbox.db" if self.sandbox else "receiver.db"
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / file}"
 
@@ -174,12 +180,12 @@ class Settings(Service):
 M = TypeVar("M", bound=BaseModel)
 
 
-def _accounts(
+def _find_accounts(
     given: Mapping[str, str], families: Mapping[str, type[ProviderConfig]]
 ) -> dict[str, tuple[str, type[ProviderConfig]]]:
     accounts = {family: (family.upper(), config_type) for family, config_type in families.items()}
     for family, config_type in families.items():
-        if not config_type.many:
+        if not config_type.allows_several:
             continue
         pattern = re.compile(rf"({family.upper()}_([A-Z0-9]+(?:_[A-Z0-9]+)*))_(?:API_KEY|BASE_URL)")
         for match in filter(None, map(pattern.fullmatch, sorted(given))):
@@ -187,18 +193,18 @@ def _accounts(
     return accounts
 
 
-def _variables(prefix: str, config_type: type[ProviderConfig]) -> list[str]:
-    """Name an account's variables, the key's first, as the fields stand."""
+def _list_variables(prefix: str, config_type: type[ProviderConfig]) -> list[str]:
+    """Return an account's variables, the key's first."""
     return [f"{prefix}_{field.upper()}" for field in config_type.model_fields]
 
 
-def _providers(
+def _read_providers(
     given: Mapping[str, str], accounts: Mapping[str, tuple[str, type[ProviderConfig]]], faults: list[str]
 ) -> dict[str, ProviderConfig]:
     providers = {}
     for name, (prefix, config_type) in accounts.items():
         if f"{prefix}_WEBHOOK_SECRET" in given and "webhook_secret" not in config_type.model_fields:
-            faults.append(f"{prefix}_WEBHOOK_SECRET: {name} documents no signature over its callbacks; remove it")
+            faults.append(f"{prefix}_WEBHOOK_SECRET: {name} does not sign its callbacks; remove it")
         if f"{prefix}_API_KEY" not in given:
             continue
         raw = {
@@ -206,13 +212,13 @@ def _providers(
             for field in config_type.model_fields
             if (variable := f"{prefix}_{field.upper()}") in given
         }
-        config = _checked(config_type, raw, partial("{}_{}".format, prefix), faults)
+        config = _validate(config_type, raw, partial("{}_{}".format, prefix), faults)
         if config is not None:
             providers[name] = config
     return providers
 
 
-def _checked(model: type[M], raw: Mapping[str, str], variable: Callable[[str], str], faults: list[str]) -> M | None:
+def _validate(model: type[M], raw: Mapping[str, str], variable: Callable[[str], str], faults: list[str]) -> M | None:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -227,27 +233,27 @@ def _checked(model: type[M], raw: Mapping[str, str], variable: Callable[[str], s
 def _example(model: type[BaseModel], name: str) -> str:
     field = model.model_fields[name]
     examples = field.examples or [
-        example for item in _annotated(field.annotation) for example in getattr(item, "examples", None) or ()
+        example for item in _annotations(field.annotation) for example in getattr(item, "examples", None) or ()
     ]
     return " or ".join(str(example) for example in examples)
 
 
-def _annotated(annotation: Any) -> list[Any]:
-    """List the metadata inside an optional annotation, where pydantic keeps it unmerged."""
-    nested = [item for part in getattr(annotation, "__args__", ()) for item in _annotated(part)]
+def _annotations(annotation: Any) -> list[Any]:
+    """Return the metadata inside an optional annotation, which pydantic does not merge."""
+    nested = [item for part in getattr(annotation, "__args__", ()) for item in _annotations(part)]
     return [*getattr(annotation, "__metadata__", ()), *nested]
 
 
-def _own_address(service: Service, faults: list[str]) -> str | None:
+def _local_url(service: ServiceSettings, faults: list[str]) -> str | None:
     try:
-        return check_base_url(service.own_address)
+        return check_base_url(service.local_url)
     except ValueError:
-        faults.append("HOST: must name an address, where the sandbox reaches itself; for example HOST=127.0.0.1")
+        faults.append("HOST: must be an address at which the sandbox reaches itself; for example HOST=127.0.0.1")
         return None
 
 
-def _sandboxed(families: Mapping[str, type[ProviderConfig]], address: str) -> dict[str, ProviderConfig]:
-    """Make an account of every family at the simulated provider; a family's other hosts are simulated, too."""
+def _sandbox_accounts(families: Mapping[str, type[ProviderConfig]], address: str) -> dict[str, ProviderConfig]:
+    """Return an account of every family at the simulated provider, whose other hosts are simulated, too."""
     configs = {}
     for family, config_type in families.items():
         hosts = {"files_url": f"{address}/sandbox/{family}-files"} if "files_url" in config_type.model_fields else {}

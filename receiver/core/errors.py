@@ -1,15 +1,15 @@
 """Every exception of the project, grouped by what the caller does next.
 
 ReceiverError
-├── ConfigError        stop: a setting is wrong, and the message names all that are
-├── Invalid            refuse with 422: the order says something that would be refused or wasted
+├── ConfigError        stop: settings are wrong, and the message names all of them
+├── Invalid            refuse with 422: the provider would refuse the order, or it would waste money
 ├── NotFound           answer 404
 ├── Conflict           answer 409
-├── Forged             answer 401: a signature scheme is configured and this does not satisfy it
-├── Unreadable         keep the bytes, ask the provider
+├── Forged             answer 401: a signature scheme is configured, and the signature is wrong
+├── Unreadable         keep the bytes, check with the provider
 ├── StoreUnavailable   answer 503 with Retry-After: nothing was stored
-│   └── OutcomeUnknown     the same, but it may be stored all the same
-└── ProviderError      one request to a provider did not bring what it should
+│   └── OutcomeUnknown     the same, but it may have been stored
+└── ProviderError      a request to a provider failed
     ├── Refused            it will not work unchanged: the task failed
     │   └── KeyConflict    the idempotency key was used before with another body
     ├── NotSent            provably not received: try later
@@ -22,23 +22,23 @@ from dataclasses import dataclass
 
 
 class ReceiverError(Exception):
-    """The root of all errors that this project raises on purpose."""
+    """The base class of all errors that this project raises."""
 
 
 class ConfigError(ReceiverError):
-    """One or more settings are missing or wrong; the message names each, its fault and an example."""
+    """One or more settings are missing or wrong; the message says of each what is wrong, with an example."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with an order: where it stands and what is wrong, in words for the caller."""
+    """One thing wrong with an order: where it is, and what is wrong, in words for the caller."""
 
     loc: tuple[str | int, ...]
     msg: str
 
 
 class Invalid(ReceiverError):
-    """An order that would be refused by its provider or waste money."""
+    """The provider would refuse this order, or it would waste money."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{'.'.join(map(str, fault.loc))}: {fault.msg}" for fault in faults))
@@ -46,11 +46,11 @@ class Invalid(ReceiverError):
 
 
 class NotFound(ReceiverError):
-    """There is no such thing here."""
+    """It does not exist."""
 
 
 class Conflict(ReceiverError):
-    """The thing is there, but not in a state in which this can be done to it."""
+    """It exists, but its state does not permit this."""
 
 
 class Forged(ReceiverError):
@@ -58,21 +58,21 @@ class Forged(ReceiverError):
 
 
 class Unreadable(ReceiverError):
-    """Bytes that could not be understood; they are kept and the provider is asked instead."""
+    """A message that cannot be read; it is kept, and the provider is checked instead."""
 
 
 class StoreUnavailable(ReceiverError):
-    """The database could not be read or written in time; nothing of this unit was stored."""
+    """The database could not be read or written in time; nothing was stored."""
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """The database took the unit, and did not say in time whether it is stored: it may be, now or later."""
+    """The database did not confirm the COMMIT in time: the unit may be stored, now or later."""
 
 
 class ProviderError(ReceiverError):
-    """A request to a provider that did not bring what it should: a code and words fit for the task's page.
+    """A request to a provider failed, with a code and a message for the task's page.
 
-    `retry_after` is for how many seconds the provider wants to be left alone, where it says so.
+    `retry_after` is how many seconds the provider asks us to wait, where it says so.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class Busy(ProviderError):
 
 
 class Unconfirmed(ProviderError):
-    """The request may have been received, and no usable answer to it is known.
+    """The request may have been received, but there is no usable answer.
 
-    `code` is ours (`timeout`, `broken_answer`, `server_error`, `crashed`); `told` is the provider's, where it gave one.
+    `code` is ours: `timeout`, `broken_answer`, `server_error` or `crashed`. `provider_code` is the provider's, if any.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Unconfirmed(ProviderError):
         *,
         http_status: int | None = None,
         retry_after: float | None = None,
-        told: str | None = None,
+        provider_code: str | None = None,
     ) -> None:
         super().__init__(code, message, http_status=http_status, retry_after=retry_after)
-        self.told = told
+        self.provider_code = provider_code

@@ -1,4 +1,4 @@
-"""Ids of tasks: `tsk_` and a text that sorts by time, also within one millisecond of one process."""
+"""Task ids: `tsk_` and a text that sorts by time, also within one millisecond of one process."""
 
 import secrets
 
@@ -6,14 +6,14 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS = 80
 _LENGTH = 26
 
-_last = 0
+_last_number = 0
 
 
 def new_id(now: int) -> str:
-    """Make an id at a time in Unix milliseconds: 48 bits of time, 80 of chance."""
-    global _last  # noqa: PLW0603 - the only memory: the id before, so that the next one sorts after it
+    """Return a new id for a time in Unix milliseconds: 48 bits of time, 80 random bits."""
+    global _last_number  # noqa: PLW0603 - the next id must sort after the last one
     number = (now << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
-    if number <= _last and (_last >> _RANDOM_BITS) - now < 1000:
-        number = _last + 1 + secrets.randbits(32)
-    _last = number
+    if number <= _last_number and (_last_number >> _RANDOM_BITS) - now < 1000:
+        number = _last_number + 1 + secrets.randbits(32)
+    _last_number = number
     return "tsk_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))

@@ -1,7 +1,4 @@
-"""The frozen values that cross the boundary between us and a provider. Pure.
-
-Providers make and read them; nobody else needs to know a provider's own words.
-"""
+"""The immutable values that pass between the providers' adapters and the rest of the service. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +10,15 @@ from receiver.core.states import State, Via
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a caller asked for: `input` is flat and as the caller gave it.
+    """An order, with `input` as the caller gave it.
 
-    `complete` says that the model's rules are known and were applied, so that documented defaults may be filled in.
+    With `fill_defaults`, the input was validated against the model, so documented defaults may be filled in.
     """
 
     task_id: str
     model: str
     input: Mapping[str, Any]
-    complete: bool
+    fill_defaults: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a task failed: the provider's code and words, or ours."""
+    """Why a task failed: a code and a message, the provider's or ours."""
 
     code: str
     message: str
@@ -59,12 +56,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What an answer, a callback or a check says about a task, in our words.
+    """What an answer, a callback or a check says about a task, in our terms.
 
-    `state` is one of submitted, running, succeeded, failed, or None where the message names a task but tells no
-    state. `progress` is 0 to 1. Credits are in the provider's own unit. `ended_at` is the provider's own time of the
-    end in Unix milliseconds. `found_at` tells where in the message the result stood, where that was searched for.
-    Whatever the message does not tell is None or empty.
+    `state` is submitted, running, succeeded, failed, or None if the message has no state. `progress` is 0 to 1.
+    Credits are in the provider's own unit. `ended_at` is when it ended by the provider's clock, in Unix milliseconds.
+    `found_at` is where the result was found, if it had to be searched for. What the message lacks is None or empty.
     """
 
     state: State | None
@@ -81,14 +77,14 @@ class Event:
     notices: tuple[str, ...] = field(default=())
 
     @property
-    def empty(self) -> bool:
-        """Tell whether this is a success that brings nothing to show for it."""
+    def is_empty_success(self) -> bool:
+        """Return whether this is a success without a result."""
         return self.state is State.SUCCEEDED and not self.outputs and self.result is None
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What `verify` found: None where no signature scheme is configured, else what the valid signature covers."""
+    """What a valid signature covers; None if no signature scheme is configured."""
 
     signature: Literal["body", "id"] | None = None
 
@@ -97,26 +93,26 @@ class Evidence:
 class Source:
     """Where an event comes from.
 
-    `believed` is false for weak evidence: a final state is then kept aside until the provider confirms it. `token`
-    says that it came to the task's own callback URL, `signature` what a valid signature covered.
+    With weak evidence it is not `trusted`: a final event is then pending until the provider confirms it. `token` says
+    that it came to the task's own callback URL, `signature` what a valid signature covers.
     """
 
     via: Via
-    believed: bool = True
+    trusted: bool = True
     token: bool = False
     signature: str | None = None
     claim: int | None = None
-    """The task's claim under which a check was made: what came while it was under way is not answered by it."""
+    """The claim under which a check was made. It does not confirm what arrived while it was under way."""
 
 
 class Outcome(StrEnum):
-    """What became of a piece of news."""
+    """What became of a callback or an answer."""
 
-    APPLIED = "applied"  # it moved the task, or told newer progress in the same state
+    APPLIED = "applied"  # it changed the state, or reported newer progress
     REPEATED = "repeated"
-    LATE = "late"  # older news than we have
-    CONFIRMING = "confirming"  # weak evidence: the provider is asked at once
-    HELD = "held"  # for an id that no task has yet
+    LATE = "late"  # older than what we know
+    CONFIRMING = "confirming"  # weak evidence: the provider is checked at once
+    HELD = "held"  # for a remote id that no task has yet
     UNMATCHED = "unmatched"  # it names another task
     UNREADABLE = "unreadable"
     FORGED = "forged"

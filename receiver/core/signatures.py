@@ -1,7 +1,6 @@
-"""HMAC signatures over callbacks: several keys, a replay window, constant time. Pure.
+"""HMAC signatures of callbacks: several keys, a replay window, constant time. Pure.
 
-Providers call it from `verify`, with the time as an argument. Whatever a header holds, nothing but `Forged` comes out
-of a check; `standard_key` reads a setting and raises `ValueError`.
+Providers call it from `verify` with the current time. Whatever a header holds, a check raises only `Forged`.
 """
 
 import base64
@@ -12,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from receiver.core.errors import Forged
 
 WINDOW_SECONDS = 300
-"""How far a signature's time may lie from ours, either way: the tolerance of Standard Webhooks, and of public clients
-of kie.ai, which gives none."""
-LONGEST_TIME = 12
-SCHEME = "whsec_"
+"""How far a signature's time may be from ours, either way. Standard Webhooks says so; for kie.ai, which says nothing,
+its public clients do."""
+MAX_TIMESTAMP_DIGITS = 12
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 
 
 def require_recent(time: str | None, now: int) -> str:
@@ -23,17 +22,17 @@ def require_recent(time: str | None, now: int) -> str:
 
     Raises `Forged`.
     """
-    if time is None or not (time.isascii() and time.isdigit() and len(time) <= LONGEST_TIME):
-        raise Forged("The signature's time is missing, or is no number of seconds.")
+    if time is None or not (time.isascii() and time.isdigit() and len(time) <= MAX_TIMESTAMP_DIGITS):
+        raise Forged("The signature's time is missing or is not a number of seconds.")
     if abs(int(time) * 1000 - now) > WINDOW_SECONDS * 1000:
-        raise Forged("The signature is too old, or from the future.")
+        raise Forged("The signature's time is too far from ours.")
     return time
 
 
 def require_signature(given: Iterable[str], signed: bytes, keys: Iterable[bytes]) -> None:
-    """Check that one of these texts is the base64 of the HMAC-SHA256 over `signed` under one of these keys.
+    """Raise `Forged` unless one of these texts is the base64 HMAC-SHA256 of `signed` under one of these keys.
 
-    Raises `Forged`. The texts are compared as they are, so that there is one spelling of a signature and no other.
+    The texts are compared undecoded, so that each signature has only one spelling.
     """
     candidates = [_bytes(text) for text in given]
     expected = [base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()) for key in keys]
@@ -42,34 +41,39 @@ def require_signature(given: Iterable[str], signed: bytes, keys: Iterable[bytes]
         raise Forged("The signature is missing or wrong.")
 
 
-def require_standard(headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: int) -> None:
-    """Check a callback signed after Standard Webhooks, version `v1`; header names are in lower case.
+def require_standard_webhook(headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], now: int) -> None:
+    """Raise `Forged` unless a callback is signed after Standard Webhooks, version `v1`.
 
-    `webhook-signature` may list several signatures, parted by blanks. `now` is in Unix milliseconds. Raises `Forged`.
+    Header names are in lower case. `webhook-signature` may hold several signatures, separated by spaces. `now` is in
+    Unix milliseconds.
     """
     message = headers.get("webhook-id")
     if not message:
-        raise Forged("The signature names no message.")
+        raise Forged("The signature's webhook-id is missing.")
     time = require_recent(headers.get("webhook-timestamp"), now)
     listed = [part.split(",", 1) for part in headers.get("webhook-signature", "").split(" ")]
     given = [parts[1] for parts in listed if parts[0] == "v1" and len(parts) == 2]
     require_signature(given, b".".join((_bytes(message), time.encode(), body)), keys)
 
 
-def standard_key(secret: str) -> bytes:
-    """Read a secret of Standard Webhooks: base64 after `whsec_`, and without that prefix its text as it is.
+def parse_webhook_secret(secret: str) -> bytes:
+    """Return the key in a Standard Webhooks secret: base64 after `whsec_`, else the text itself.
 
-    Raises `ValueError`, as settings are checked.
+    Raises `ValueError`.
     """
     try:
-        key = base64.b64decode(secret[len(SCHEME) :], validate=True) if secret.startswith(SCHEME) else secret.encode()
+        key = (
+            base64.b64decode(secret[len(SECRET_PREFIX) :], validate=True)
+            if secret.startswith(SECRET_PREFIX)
+            else secret.encode()
+        )
     except ValueError as error:
-        raise ValueError(f"must be base64 after {SCHEME}") from error
+        raise ValueError(f"must be base64 after {SECRET_PREFIX}") from error
     if not key:
         raise ValueError("must not be empty")
     return key
 
 
 def _bytes(text: str) -> bytes:
-    """Encode whatever a header holds: `compare_digest` takes no text beyond ASCII."""
+    """Return a header's text as bytes: `compare_digest` accepts only ASCII text."""
     return text.encode("utf-8", "surrogatepass")

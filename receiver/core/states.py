@@ -1,13 +1,13 @@
-"""The states of a task and every move between them: the whole machine on one screen.
+"""The states of a task and the permitted moves between them: the whole state machine on one screen.
 
-`lifecycle.apply` is the only caller that acts on it; the README's table is checked against it by a test.
+A test checks the table in `docs/concepts/life-of-a-task.md` against it.
 """
 
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a task stands. The order is the one of the README's table."""
+    """The state of a task, in the order of the documentation's table."""
 
     QUEUED = "queued"
     SUBMITTING = "submitting"
@@ -21,25 +21,25 @@ class State(StrEnum):
 
 
 class Via(StrEnum):
-    """Who brings the news that moves a task."""
+    """What changes the state of a task."""
 
-    SUBMISSION = "submission"  # the answer to our own request, or our own hand-over of the task
+    SUBMISSION = "submission"  # our own request, or the answer to it
     CALLBACK = "callback"
     CHECK = "check"
     HAND = "hand"  # a person
-    CLOCK = "clock"  # a deadline, or a lease that ran out
+    CLOCK = "clock"  # a deadline, or an expired lease
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 SETTLED = FINAL | {State.EXPIRED}
-"""What `?wait=` waits for. An expired task may still hear the truth."""
+"""What `?wait=` waits for. An expired task may still get its result."""
 
-NEWS = frozenset({Via.SUBMISSION, Via.CALLBACK, Via.CHECK})
-"""A provider's word."""
-RESOLVED = NEWS | {Via.HAND}
-"""A provider's word, or that of a person who looked there."""
+_REPORT = frozenset({Via.SUBMISSION, Via.CALLBACK, Via.CHECK})
+"""The provider reports it."""
+_REPORT_OR_HAND = _REPORT | {Via.HAND}
+"""The provider reports it, or a person who looked there."""
 
-_TAKEN = (State.SUBMITTED, State.RUNNING, State.SUCCEEDED, State.FAILED)
+_ACCEPTED = (State.SUBMITTED, State.RUNNING, State.SUCCEEDED, State.FAILED)
 _SUBMISSION = frozenset({Via.SUBMISSION})
 _CLOCK = frozenset({Via.CLOCK})
 
@@ -48,28 +48,26 @@ MOVES: dict[State, dict[State, frozenset[Via]]] = {
         State.SUBMITTING: _SUBMISSION,
         State.CANCELLED: frozenset({Via.HAND}),
         State.EXPIRED: _CLOCK,
-        **dict.fromkeys(_TAKEN, frozenset({Via.CALLBACK})),  # it had arrived after all, and is then never sent
+        **dict.fromkeys(_ACCEPTED, frozenset({Via.CALLBACK})),  # it had arrived after all, and is then never sent
     },
     State.SUBMITTING: {
-        State.QUEUED: _SUBMISSION,  # never by the clock: a lease that ran out may mean that it was received
+        State.QUEUED: _SUBMISSION,  # never by the clock: when a lease expires, the request may have arrived
         State.UNCONFIRMED: _SUBMISSION | _CLOCK,
-        **dict.fromkeys(_TAKEN, NEWS),
+        **dict.fromkeys(_ACCEPTED, _REPORT),
     },
-    State.UNCONFIRMED: {**dict.fromkeys(_TAKEN, RESOLVED), State.EXPIRED: _CLOCK},
-    State.SUBMITTED: {State.RUNNING: NEWS, State.SUCCEEDED: NEWS, State.FAILED: NEWS, State.EXPIRED: _CLOCK},
-    State.RUNNING: {State.SUCCEEDED: NEWS, State.FAILED: NEWS, State.EXPIRED: _CLOCK},
+    State.UNCONFIRMED: {**dict.fromkeys(_ACCEPTED, _REPORT_OR_HAND), State.EXPIRED: _CLOCK},
+    State.SUBMITTED: {State.RUNNING: _REPORT, State.SUCCEEDED: _REPORT, State.FAILED: _REPORT, State.EXPIRED: _CLOCK},
+    State.RUNNING: {State.SUCCEEDED: _REPORT, State.FAILED: _REPORT, State.EXPIRED: _CLOCK},
     State.SUCCEEDED: {},
     State.FAILED: {State.SUCCEEDED: frozenset({Via.CHECK})},  # done there, failed here
     State.CANCELLED: {},
-    State.EXPIRED: {State.SUCCEEDED: RESOLVED, State.FAILED: RESOLVED, State.SUBMITTED: frozenset({Via.HAND})},
+    State.EXPIRED: {
+        **dict.fromkeys((State.SUCCEEDED, State.FAILED), _REPORT_OR_HAND),
+        State.SUBMITTED: frozenset({Via.HAND}),
+    },
 }
 
 
 def may_move(source: State, target: State, via: Via) -> bool:
-    """Say whether this kind of news may move a task from one state to the other."""
+    """Return whether a task may move from one state to the other in this way."""
     return via in MOVES[source].get(target, frozenset())
-
-
-def sources(target: State, via: Via) -> frozenset[State]:
-    """Name every state from which this kind of news may move a task to `target`."""
-    return frozenset(state for state in State if may_move(state, target, via))

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from receiver import services as wiring
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.errors import ConfigError
 from receiver.doctor import accounts, database, places, reaching
@@ -28,7 +28,7 @@ async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock
     if gap is not None and gap.absent:
         return Report([*_settings(settings), *kept, gap.finding], usable=False)
     try:
-        settings = with_secrets(settings)
+        settings = with_generated_secrets(settings)
     except ConfigError as error:
         remedy = "let this user read and write it, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
         return Report([*_settings(settings), *kept, wrong("secrets", str(error), remedy)], usable=gap is None)
@@ -50,7 +50,7 @@ def _no_keys() -> Finding:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    found = [warning("settings", sentence, "correct it, complete it, or remove it") for sentence in settings.unknown]
+    found = [warning("settings", sentence, "correct it, complete it, or remove it") for sentence in settings.warnings]
     words = "the sandbox, a simulated provider: no provider key is set"
     if not settings.sandbox:
         words = "accounts: " + ", ".join(name + _signed(config) for name, config in settings.providers.items())

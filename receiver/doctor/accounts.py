@@ -46,7 +46,7 @@ class Asked:
     def skew(self) -> float | None:
         """Seconds by which our clock is ahead of the provider's; None where it told no time."""
         for answer in self.answers:
-            date = wire.http_date(answer.headers.get("Date", ""))
+            date = wire.parse_http_date(answer.headers.get("Date", ""))
             if date is not None:
                 return float(answer.extensions["received_at"] / 1000 - date)
         return None
@@ -70,7 +70,7 @@ async def _ask(services: Services, account: str, provider: Provider) -> Asked:
     for flow in [*flows, provider.status(Remote(NO_TASK, model))]:
         asked.error = None
         try:
-            told = await services.outbound.run(account, flow, answered=asked.answers.append)
+            told = await services.outbound.run(account, flow, on_answer=asked.answers.append)
         except (ProviderError, Unreadable) as error:
             asked.error = error
         else:
@@ -83,7 +83,7 @@ async def _ask(services: Services, account: str, provider: Provider) -> Asked:
 
 def _status(answer: httpx.Response) -> int:
     """Return what an answer means as an HTTP status: some providers write it into a 200."""
-    code = wire.whole(_body(answer).get("code"))
+    code = wire.parse_integer(_body(answer).get("code"))
     return code if answer.is_success and code is not None else answer.status_code
 
 
@@ -107,7 +107,7 @@ def judge(services: Services, asked: Asked) -> Finding:
     subject = f"key of {asked.account}"
     if not asked.answers:
         what = "cannot be reached" if isinstance(asked.error, NotSent) else "gives no answer"
-        words = f"not known, the provider {what}: {services.redactor.text(str(asked.error))}"
+        words = f"not known, the provider {what}: {services.redactor.redact_text(str(asked.error))}"
         return wrong(subject, words, f"let this machine reach it, or correct {asked.variables}_BASE_URL")
     last = asked.answers[-1]
     if _knows_no_such_path(last):
@@ -116,9 +116,9 @@ def judge(services: Services, asked: Asked) -> Finding:
     answer = asked.decisive or last
     body = _body(answer)
     problem = problem_in(body)
-    said = services.redactor.text(problem.message if problem else glimpse(answer))
+    said = services.redactor.redact_text(problem.message if problem else glimpse(answer))
     if answer.is_redirect:
-        to = services.redactor.text(answer.headers.get("Location", "nowhere"))[:200]
+        to = services.redactor.redact_text(answer.headers.get("Location", "nowhere"))[:200]
         words = f"not known, {answer.request.url.host} redirects to {to}"
         return wrong(subject, words, f"correct {asked.variables}_BASE_URL: redirects are not followed")
     return _judged(asked, answer.request.url.host, _status(answer), said, is_api=bool(body))

@@ -156,7 +156,7 @@ async def _accounts(services: Services) -> list[Finding]:
     late = now - round((LATE if services.settings.poller else OVERDUE) * 1000)
     due = await services.store.read(lambda session: health.due_by_account(session, late))
     unsent = await services.store.read(lambda session: health.unsent_by_account(session, now - round(OVERDUE * 1000)))
-    lost = await services.store.read(lambda session: heartbeats.lost_places(session, now - round(REMEMBERED * 1000)))
+    lost = await services.store.read(lambda session: heartbeats.lost_slots(session, now - round(REMEMBERED * 1000)))
 
     def waiting(words: str, number: int, since: int) -> str:
         return f"{number} {words}, the oldest for {amount((now - since) / 1000)}"

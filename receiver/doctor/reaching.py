@@ -17,7 +17,7 @@ from receiver.config.addresses import check_public_url, is_private
 from receiver.config.settings import Settings
 from receiver.core import wire
 from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed, Unreadable
-from receiver.core.links import CALLBACKS, NOWHERE
+from receiver.core.links import CALLBACKS, NOT_FOUND
 from receiver.doctor.findings import Finding, Verdict, amount, ok, skipped, warning, wrong
 from receiver.providers.answers import glimpse
 from receiver.round_trip import Answer, Trip
@@ -36,7 +36,7 @@ async def examine(services: Services, *, usable: bool) -> list[Finding]:
     """Ask through the public URL, and directly; `usable` is whether our database can tell what the service wrote."""
     settings = services.settings
     if settings.sandbox or settings.public_url is None:
-        direct = await _judged(services, settings.own_address, SERVICE, usable=usable)
+        direct = await _judged(services, settings.local_url, SERVICE, usable=usable)
         return [_needed(settings, direct), *_without(settings)]
     public = await _judged(services, settings.public_url, PUBLIC, usable=usable)
     if public.verdict is Verdict.OK:
@@ -44,7 +44,7 @@ async def examine(services: Services, *, usable: bool) -> list[Finding]:
     if public.verdict is not Verdict.WRONG:
         return [public]  # whether it also answers here does not matter: it may run elsewhere
     # Not at the same time: of two questions the service keeps the sign of life of the one that came last.
-    return [await _judged(services, settings.own_address, SERVICE, usable=usable), public]
+    return [await _judged(services, settings.local_url, SERVICE, usable=usable), public]
 
 
 def _needed(settings: Settings, direct: Finding) -> Finding:
@@ -161,7 +161,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _foreign(services: Services, response: httpx.Response, base: str, subject: str) -> Finding:
     """Say who answered instead of this installation."""
-    passing = f"let the proxy pass POST {CALLBACKS}/ to {services.settings.own_address}"
+    passing = f"let the proxy pass POST {CALLBACKS}/ to {services.settings.local_url}"
     if subject == SERVICE:
         passing = "end the other service there, or set PORT to another one"
     words, remedy = _receiver(services, response, base, passing) or _stranger(services, response, base, passing)
@@ -174,10 +174,10 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
     if detail is None:
         return None
     apart = _clock_apart(response)
-    if response.status_code == 404 and detail == NOWHERE and apart > round_trip.FRESH_SECONDS:
+    if response.status_code == 404 and detail == NOT_FOUND and apart > round_trip.FRESH_SECONDS:
         words = f"the clock of the service at {base} is {amount(apart)} off ours, so that it believes no question"
         return words, "keep both machines' clocks right by NTP (timedatectl set-ntp true)"
-    if response.status_code == 404 and detail == NOWHERE:
+    if response.status_code == 404 and detail == NOT_FOUND:
         words = f"another installation answers at {base}, with other keys, or an earlier release"
         return words, f"{passing}; or {SAME}"
     if response.status_code == 404:
@@ -191,16 +191,16 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
 
 def _clock_apart(response: httpx.Response) -> float:
     """Return by how many seconds the sender's clock and ours differ; 0 where it tells no time."""
-    date = wire.http_date(response.headers.get("Date", ""))
+    date = wire.parse_http_date(response.headers.get("Date", ""))
     return 0.0 if date is None else abs(float(response.extensions["received_at"] / 1000 - date))
 
 
 def _stranger(services: Services, response: httpx.Response, base: str, passing: str) -> tuple[str, str]:
     """Say what is wrong where a proxy, or some other service, answers."""
     status = response.status_code
-    said = f"({status}: {services.redactor.text(glimpse(response))[:100]})"
+    said = f"({status}: {services.redactor.redact_text(glimpse(response))[:100]})"
     if response.is_redirect:
-        to = services.redactor.text(response.headers.get("Location", "nowhere"))[:200]
+        to = services.redactor.redact_text(response.headers.get("Location", "nowhere"))[:200]
         words = f"{base} redirects ({status}) to {to}, and providers need not follow"
         return words, _redirected(to) or f"{passing} without redirecting"
     if status in (401, 403, 407) or (response.is_success and _is_login(response)):
@@ -233,6 +233,6 @@ def _problem(response: httpx.Response) -> str | None:
     if not response.headers.get("Content-Type", "").startswith(PROBLEM):
         return None
     try:
-        return wire.text(wire.read_object(response.content).get("detail"))
+        return wire.read_text(wire.read_object(response.content).get("detail"))
     except Unreadable:
         return None

@@ -91,7 +91,7 @@ class _Report:
     def is_trusted(self) -> bool:
         """Return whether a final state counts without a confirmation: its evidence is good, or the deadline is over
         and there is no id to ask about."""
-        return self.source.believed or (self.task.state in SETTLED and not self.remote_id)
+        return self.source.trusted or (self.task.state in SETTLED and not self.remote_id)
 
     @property
     def is_behind(self) -> bool:
@@ -132,9 +132,9 @@ def _learn(report: _Report) -> TaskChanges:
     """Return the columns that are still empty and that the event fills, whatever becomes of the state."""
     task, event = report.task, report.event
     facts: TaskChanges = report.facts | _learn_id(report)
-    if _answers_pending(report) and event.state in FINAL and not event.empty:
+    if _answers_pending(report) and event.state in FINAL and not event.is_empty_success:
         facts["pending"] = None
-    if report.source.believed:  # it counts against the limit of the day
+    if report.source.trusted:  # it counts against the limit of the day
         if event.reserved is not None and task.reserved is None:
             facts["reserved"] = to_millionths(event.reserved)
         if event.charged is not None and task.charged is None:
@@ -174,13 +174,13 @@ def _decide(report: _Report) -> _Decision:
     state, told = report.task.state, report.event.state
     if told is None:
         return _without_state(report)
-    if report.event.empty and state not in FINAL:
+    if report.event.is_empty_success and state not in FINAL:
         return _success_without_result(report)
     if told is state:
         return _told_again(report) if told in FINAL else _still_under_way(report)
     if told in FINAL and not report.is_trusted:
         return await_confirmation(report)
-    if report.event.empty and state is State.FAILED:
+    if report.event.is_empty_success and state is State.FAILED:
         return _late(report)
     return _moved(report, told)
 
@@ -212,7 +212,7 @@ def _success_without_result(report: _Report) -> _Decision:
 def _succeed_at_last(report: _Report) -> _Decision:
     """Believe a success without a result; a pending callback may have brought the result."""
     pending = read_pending(report.pending)
-    if pending is not None and pending.event.state is State.SUCCEEDED and not pending.event.empty:
+    if pending is not None and pending.event.state is State.SUCCEEDED and not pending.event.is_empty_success:
         report = replace(report, event=pending.event)
     else:
         report = replace(report, facts=report.facts | report.notices(NO_RESULT))
@@ -294,7 +294,7 @@ def _moved(report: _Report, target: State) -> _Decision:
         changes["charged"] = to_millionths(report.event.charged)
     if target is State.SUCCEEDED:
         changes |= {"progress": 1.0, "result": report.event.result}
-        changes |= _go_on_asking(report) if report.event.empty else {"empties": 0}
+        changes |= _go_on_asking(report) if report.event.is_empty_success else {"empties": 0}
     outputs = _output_rows(report) if target is State.SUCCEEDED else ()
     return _Decision(Outcome.APPLIED, changes | _contradicting_end(report, target), target, outputs)
 

@@ -1,1 +1,1 @@
-"""All HTTP that leaves the service: connections, limits, deadlines, and reading the answers."""
+"""All outgoing HTTP: connections, limits, timeouts, and reading the answers."""

@@ -1,7 +1,7 @@
-"""How outgoing connections are made: a name is looked up once at a time, on a thread that nobody has to wait for.
+"""Makes outgoing connections; each host name is resolved on a thread of its own that nothing has to wait for.
 
-`transport` connects by it. asyncio's own lookups share a few threads with everything else in the process, and cannot
-be called off: a single name whose servers keep silent would hold up all providers, and the end of the process.
+`transport` connects with it. asyncio's own lookups share a few threads with the whole process and cannot be cancelled:
+one name whose servers do not answer would block all providers, and the end of the process.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from typing import Any
 
 import httpcore
 
-LookUp = Callable[[str, int], Sequence[str]]
-"""Finds the addresses of a name; may take its time, and raises `OSError` or `UnicodeError`."""
+Resolve = Callable[[str, int], Sequence[str]]
+"""Returns the addresses of a name; may block, and raises `OSError` or `UnicodeError`."""
 
-HEAD_START = 0.25
-"""Seconds that each of a name's addresses is tried alone, before the next one is tried beside it."""
+ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried as well (RFC 8305's Connection Attempt Delay)."""
 
 
-def look_up(host: str, port: int) -> Sequence[str]:
-    """Ask the system for a name's addresses, the best first."""
+def resolve(host: str, port: int) -> Sequence[str]:
+    """Return a name's addresses, the system's preferred one first."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 class Network(httpcore.AsyncNetworkBackend):
-    """Connects to hosts by name or address, for all accounts."""
+    """Connects to hosts by name or address; shared by all accounts."""
 
-    def __init__(self, look_up: LookUp = look_up) -> None:
-        self._look_up = look_up
+    def __init__(self, resolve: Resolve = resolve) -> None:
+        self._resolve = resolve
         self._sockets = httpcore.AnyIOBackend()
-        self._asked: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[str]]] = {}
 
     async def connect_tcp(
         self,
@@ -43,49 +43,51 @@ class Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Look the host up and connect to the first of its addresses that answers, all in all within the timeout."""
+        """Return a connection to the first of the host's addresses that answers, within the timeout."""
 
         def connect(address: str) -> Awaitable[httpcore.AsyncNetworkStream]:
             return self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
 
         try:
             async with asyncio.timeout(timeout):
-                return await _first(connect, [host] if _is_address(host) else await self._addresses(host, port))
+                return await _race(connect, [host] if _is_address(host) else await self._resolve_once(host, port))
         except TimeoutError as error:
-            raise httpcore.ConnectTimeout("nobody answered in time") from error
+            raise httpcore.ConnectTimeout("no answer in time") from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; httpcore asks for it between its retries, of which there are none."""
+        """Wait, as httpcore's interface requires; it would between retries, of which there are none."""
         await asyncio.sleep(seconds)
 
-    async def _addresses(self, host: str, port: int) -> Sequence[str]:
-        """Wait for the lookup of a name that is under way, or begin one."""
-        asked = self._asked.get((host, port))
-        if asked is None:
+    async def _resolve_once(self, host: str, port: int) -> Sequence[str]:
+        """Return a name's addresses, from the lookup that is under way or a new one."""
+        lookup = self._lookups.get((host, port))
+        if lookup is None:
             loop = asyncio.get_running_loop()
-            asked = self._asked[host, port] = loop.create_future()
-            # A thread of a pool would be waited for when the process ends.
-            threading.Thread(target=self._ask, args=(loop, host, port), name=f"lookup {host}", daemon=True).start()
-        return await asyncio.shield(asked)  # others may be waiting for it, too
+            lookup = self._lookups[host, port] = loop.create_future()
+            # Not a pool: the process would wait for its threads before it ends.
+            threading.Thread(
+                target=self._run_lookup, args=(loop, host, port), name=f"lookup {host}", daemon=True
+            ).start()
+        return await asyncio.shield(lookup)  # others may be waiting for it, too
 
-    def _ask(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
+    def _run_lookup(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         found: Sequence[str] | Exception
         try:
-            found = self._look_up(host, port)
-        except Exception as error:  # noqa: BLE001 - handed to those who wait; they would wait for ever
+            found = self._resolve(host, port)
+        except Exception as error:  # noqa: BLE001 - passed on to the waiting callers
             found = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(self._answer, host, port, found)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._finish_lookup, host, port, found)
 
-    def _answer(self, host: str, port: int, found: Sequence[str] | Exception) -> None:
-        asked = self._asked.pop((host, port))
+    def _finish_lookup(self, host: str, port: int, found: Sequence[str] | Exception) -> None:
+        lookup = self._lookups.pop((host, port))
         if isinstance(found, Exception):
-            asked.set_exception(found)
-            asked.exception()  # those who waited may be gone
+            lookup.set_exception(found)
+            lookup.exception()  # mark it as retrieved: every caller may be gone
         else:
-            asked.set_result(found)
+            lookup.set_result(found)
 
 
 def _is_address(host: str) -> bool:
@@ -96,10 +98,10 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def _first(
+async def _race(
     connect: Callable[[str], Awaitable[httpcore.AsyncNetworkStream]], addresses: Sequence[str]
 ) -> httpcore.AsyncNetworkStream:
-    """Connect to the first address that answers; raises the last one's error where none does."""
+    """Return a connection to the first address that answers. Raises the last error if none does."""
     if len(addresses) == 1:
         return await connect(addresses[0])
     left: list[str] = list(addresses)
@@ -113,7 +115,7 @@ async def _first(
                 tries.append(asyncio.ensure_future(connect(left.pop(0))))
                 running.add(tries[-1])
             done, running = await asyncio.wait(
-                running, timeout=HEAD_START if left else None, return_when=asyncio.FIRST_COMPLETED
+                running, timeout=ATTEMPT_DELAY if left else None, return_when=asyncio.FIRST_COMPLETED
             )
             for ended in done:
                 if (error := ended.exception()) is None:
@@ -121,14 +123,14 @@ async def _first(
                 else:
                     fault = error
     finally:
-        await _give_up([one for one in tries if one is not won])
+        await _cancel_all([one for one in tries if one is not won])
     if won is None:
         raise fault
     return won.result()
 
 
-async def _give_up(tries: Iterable[asyncio.Task[httpcore.AsyncNetworkStream]]) -> None:
-    """End tries that nobody needs, and close what they brought all the same."""
+async def _cancel_all(tries: Iterable[asyncio.Task[httpcore.AsyncNetworkStream]]) -> None:
+    """Cancel connection attempts, and close the connections of those that succeeded."""
     for one in tries:
         one.cancel()
     for brought in await asyncio.gather(*tries, return_exceptions=True):

@@ -1,7 +1,7 @@
-"""httpx's way to the network without a pool: each connection is one request's alone, and nobody waits for one here.
+"""An httpx transport without a connection pool: each request has a connection of its own, and none waits for one.
 
-`outbound` makes one for each client, and limits how much is under way. In httpcore's pool requests that wait and are
-given up can leave their places taken for ever, and its bookkeeping grows with the square of those who wait.
+`client` has one for each client, and limits how much is under way. In httpcore's pool, a cancelled wait can leak its
+connection, and the bookkeeping grows with the square of the waiting requests.
 """
 
 import ssl
@@ -12,22 +12,22 @@ import httpx
 
 from receiver.outbound.connecting import Network
 
-KEEP_SECONDS = 5.0
-"""For how long a connection that nobody uses is used again."""
+KEEPALIVE_SECONDS = 5.0
+"""For how long an idle connection may be reused."""
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """Opens connections and keeps a few of those that can be used again."""
+    """Opens connections and keeps a few idle ones for reuse."""
 
-    def __init__(self, network: Network, trusted: ssl.SSLContext, *, keep: int) -> None:
-        """Take how to connect, whose certificates to trust, and how many unused connections are kept at most."""
+    def __init__(self, network: Network, trusted: ssl.SSLContext, *, max_idle: int) -> None:
+        """Prepare; `max_idle` connections are kept for reuse."""
         self._network = network
         self._trusted = trusted
-        self._keep = keep
-        self._kept: list[_Connection] = []
+        self._max_idle = max_idle
+        self._idle: list[_Connection] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and return its answer, whose body is still to be read. Raises httpcore's errors."""
+        """Return the answer to a request, its body still unread. Raises httpcore's errors."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -35,8 +35,8 @@ class Transport(httpx.AsyncBaseTransport):
             target=request.url.raw_path,
         )
         if url.scheme not in (b"http", b"https"):
-            raise httpcore.UnsupportedProtocol(f"{url.scheme.decode()}:// is no address of a provider")
-        connection = await self._kept_to(url.origin) or _Connection(url.origin, self._network, self._trusted)
+            raise httpcore.UnsupportedProtocol(f"{url.scheme.decode()}:// is not supported")
+        connection = await self._reuse(url.origin) or _Connection(url.origin, self._network, self._trusted)
         try:
             answer = await connection.http.handle_async_request(
                 httpcore.Request(
@@ -58,41 +58,41 @@ class Transport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the connections that nobody uses; requests under way close theirs."""
-        self._keep = 0
-        while self._kept:
-            await self._kept.pop().close()
+        """Close the idle connections; requests under way close theirs."""
+        self._max_idle = 0
+        while self._idle:
+            await self._idle.pop().close()
 
-    async def give_back(self, connection: "_Connection") -> None:
-        """Take back a connection whose answer was read, or given up."""
-        if connection.is_usable and len(self._kept) < self._keep:
-            self._kept.append(connection)
+    async def release(self, connection: "_Connection") -> None:
+        """Keep a connection for reuse, or close it."""
+        if connection.is_usable and len(self._idle) < self._max_idle:
+            self._idle.append(connection)
         else:
             await connection.close()
 
-    async def _kept_to(self, origin: httpcore.Origin) -> "_Connection | None":
-        """Take a connection that can be used again, and close those that cannot."""
-        usable = [connection for connection in self._kept if connection.is_usable]
-        dead = [connection for connection in self._kept if connection not in usable]
+    async def _reuse(self, origin: httpcore.Origin) -> "_Connection | None":
+        """Return an idle connection to this origin, if any; close those that cannot be used any more."""
+        usable = [connection for connection in self._idle if connection.is_usable]
+        dead = [connection for connection in self._idle if connection not in usable]
         found = next((connection for connection in reversed(usable) if connection.origin == origin), None)
-        self._kept = [connection for connection in usable if connection is not found]
+        self._idle = [connection for connection in usable if connection is not found]
         for connection in dead:
             await connection.close()
         return found
 
 
 class _Connection:
-    """One connection of httpcore's and where it leads."""
+    """An httpcore connection and its origin."""
 
     def __init__(self, origin: httpcore.Origin, network: Network, trusted: ssl.SSLContext) -> None:
         self.origin = origin
         self.http = httpcore.AsyncHTTPConnection(
-            origin, ssl_context=trusted, keepalive_expiry=KEEP_SECONDS, network_backend=network
+            origin, ssl_context=trusted, keepalive_expiry=KEEPALIVE_SECONDS, network_backend=network
         )
 
     @property
     def is_usable(self) -> bool:
-        """Whether another request may be sent on it."""
+        """Return whether another request may be sent on it."""
         return self.http.is_available() and not self.http.has_expired()
 
     async def close(self) -> None:
@@ -100,7 +100,7 @@ class _Connection:
 
 
 class _Body(httpx.AsyncByteStream):
-    """An answer's body; closing it gives the connection back."""
+    """An answer's body; closing it releases the connection."""
 
     def __init__(self, transport: Transport, connection: _Connection, answer: httpcore.Response) -> None:
         self._transport = transport
@@ -120,4 +120,4 @@ class _Body(httpx.AsyncByteStream):
         except BaseException:
             await connection.close()
             raise
-        await self._transport.give_back(connection)
+        await self._transport.release(connection)

@@ -71,7 +71,7 @@ def _http_error(response: httpx.Response, body: Mapping[str, Any]) -> ProviderEr
         words = "redirected, which is not followed; check the base URL"
         return Unconfirmed("broken_answer", f"HTTP {status}: {words}", http_status=status)
     words = f"HTTP {status}: {message}"
-    return Unconfirmed("server_error", words, http_status=status, retry_after=retry_after(response), told=code)
+    return Unconfirmed("server_error", words, http_status=status, retry_after=retry_after(response), provider_code=code)
 
 
 def refuse_envelope(response: httpx.Response, body: Mapping[str, Any], refusals: frozenset[int] = frozenset()) -> None:
@@ -85,7 +85,7 @@ def refuse_envelope(response: httpx.Response, body: Mapping[str, Any], refusals:
     if problem is None or not speaks_of_error(body):
         return
     status = response.status_code
-    numbers = {wire.whole(body.get("code")), wire.whole(problem.code)}
+    numbers = {wire.parse_integer(body.get("code")), wire.parse_integer(problem.code)}
     if too_often(problem):
         raise Busy(problem.code, problem.message, retry_after=retry_after(response), http_status=status)
     if turned_away(problem, _type_in(body)):
@@ -102,7 +102,7 @@ def speaks_of_error(body: Mapping[str, Any]) -> bool:
     """Tell whether an answer's envelope, by its code, its error or its flag, is not one of success."""
     if _succeeded(body):
         return False
-    return bool(wire.first(body, "code", "error", "errors")) or body.get("success") is False
+    return bool(wire.first_value(body, "code", "error", "errors")) or body.get("success") is False
 
 
 def accepted(response: httpx.Response, body: Mapping[str, Any], remote_id: str | None, event: Event) -> Event:
@@ -112,13 +112,13 @@ def accepted(response: httpx.Response, body: Mapping[str, Any], remote_id: str |
     """
     if remote_id is not None:
         return event
-    if not speaks_of_error(body) or (wire.text(body.get("code")) or "").lower() in _TAKEN:
+    if not speaks_of_error(body) or (wire.read_text(body.get("code")) or "").lower() in _TAKEN:
         remote_id = find_task_id(body)
         if remote_id is not None:
             return replace(event, remote_id=remote_id)
     problem = problem_in(body)
     if problem is not None and not _succeeded(body):
-        raise Unconfirmed("server_error", problem.message, http_status=response.status_code, told=problem.code)
+        raise Unconfirmed("server_error", problem.message, http_status=response.status_code, provider_code=problem.code)
     raise Unconfirmed(
         "broken_answer", f"an answer without an id: {glimpse(response)}", http_status=response.status_code
     )
@@ -131,24 +131,24 @@ def read_amount(response: httpx.Response, key: str) -> float:
     """
     body = read_answer(response)
     refuse_envelope(response, body)
-    amount = wire.credit(body.get(key))
+    amount = wire.parse_credits(body.get(key))
     if amount is None:
         raise Unreadable(f"an answer without an amount: {glimpse(response)}")
     return amount
 
 
 def _succeeded(body: Mapping[str, Any]) -> bool:
-    return (wire.text(body.get("code")) or "").lower() in _SUCCESS
+    return (wire.read_text(body.get("code")) or "").lower() in _SUCCESS
 
 
 def problem_in(body: Mapping[str, Any]) -> Problem | None:
     """Find the provider's own code and words in an error answer of any of the families' shapes."""
-    inner, detail = _error_in(body), wire.text(_error_of(body))
-    kind = wire.text(inner.get("type"))
-    code = wire.text(inner.get("code")) or (kind if kind and not _SOFTWARE.fullmatch(kind) else None)
-    code = code or wire.text(body.get("code"))
-    words = wire.text(wire.first(inner, "message", "msg", "detail"))
-    words = words or wire.text(wire.first(body, "msg", "message", "detail", "title", "description"))
+    inner, detail = _error_in(body), wire.read_text(_error_of(body))
+    kind = wire.read_text(inner.get("type"))
+    code = wire.read_text(inner.get("code")) or (kind if kind and not _SOFTWARE.fullmatch(kind) else None)
+    code = code or wire.read_text(body.get("code"))
+    words = wire.read_text(wire.first_value(inner, "message", "msg", "detail"))
+    words = words or wire.read_text(wire.first_value(body, "msg", "message", "detail", "title", "description"))
     message = ": ".join(dict.fromkeys(part for part in (words, detail) if part))
     return Problem(code or NO_CODE, message or f"code {code}") if code or message else None
 
@@ -156,15 +156,15 @@ def problem_in(body: Mapping[str, Any]) -> Problem | None:
 def _error_of(body: Mapping[str, Any]) -> Any:
     errors = body.get("errors")
     listed = errors[0] if isinstance(errors, list) and errors else errors
-    return wire.first(body, "error") or wire.first(wire.mapping(body.get("data")), "error") or listed
+    return wire.first_value(body, "error") or wire.first_value(wire.as_mapping(body.get("data")), "error") or listed
 
 
 def _error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return wire.mapping(_error_of(body))
+    return wire.as_mapping(_error_of(body))
 
 
 def _type_in(body: Mapping[str, Any]) -> str | None:
-    return wire.text(wire.first(_error_in(body), "type") or body.get("type"))
+    return wire.read_text(wire.first_value(_error_in(body), "type") or body.get("type"))
 
 
 LONGEST_PAUSE = 3600.0
@@ -178,7 +178,7 @@ def retry_after(response: httpx.Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 16:
         return min(max(float(value), 1.0), LONGEST_PAUSE)
-    until, now = wire.http_date(value), wire.http_date(response.headers.get("Date", ""))
+    until, now = wire.parse_http_date(value), wire.parse_http_date(response.headers.get("Date", ""))
     if until is None:
         return None
     if now is None and "received_at" in response.extensions:
@@ -191,4 +191,4 @@ def glimpse(response: httpx.Response) -> str:
     shown = response.content[:4000].decode("utf-8", "replace")
     if "<" in shown:
         shown = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", shown, flags=re.DOTALL | re.IGNORECASE)
-    return wire.cut(wire.clean(" ".join(shown.split())), 200) or "an empty body"
+    return wire.truncate(wire.clean_text(" ".join(shown.split())), 200) or "an empty body"

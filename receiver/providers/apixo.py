@@ -78,8 +78,8 @@ class Apixo:
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
         """POST /api/v1/generateTask/{model}."""
         given = dict(order.input)
-        if order.complete:
-            given = MODELS[order.model].complete(given)
+        if order.fill_defaults:
+            given = MODELS[order.model].with_defaults(given)
             given.setdefault("mode", IMAGE_TO_VIDEO if given.get("image_urls") else "text-to-video")
         body: dict[str, Any] = {"request_type": "callback" if callback_url else "async"}
         if callback_url:

@@ -175,12 +175,12 @@ def endpoint(base: str, path: str, query: Mapping[str, str] | None = None) -> st
     parts = urlsplit(base)
     prefix = _without_overlap(parts.path.rstrip("/"), [path])
     url = f"{parts.scheme}://{parts.netloc}{prefix}/{path.strip('/')}"
-    return f"{url}?{urlencode({name: wire.clean(value) for name, value in query.items()})}" if query else url
+    return f"{url}?{urlencode({name: wire.clean_text(value) for name, value in query.items()})}" if query else url
 
 
 def segment(value: str) -> str:
     """Quote an id or a model as one segment of a path, whatever is in it."""
-    quoted = quote(wire.clean(value), safe="")
+    quoted = quote(wire.clean_text(value), safe="")
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")  # "." and ".." would climb
 
 
@@ -197,6 +197,6 @@ def json_request(
 
 def file_request(url: str, file: Upload, *, headers: Mapping[str, str], fields: Mapping[str, str]) -> httpx.Request:
     """Build a multipart POST of a file and fields; its body is read from the file only while it is sent."""
-    content = (wire.clean(file.name), file.content, file.mime_type)
-    clean = {name: wire.clean(value) for name, value in fields.items()}
+    content = (wire.clean_text(file.name), file.content, file.mime_type)
+    clean = {name: wire.clean_text(value) for name, value in fields.items()}
     return httpx.Request("POST", url, headers=dict(headers), data=clean, files={"file": content})

@@ -35,13 +35,13 @@ def files_at(urls: Iterable[Any], base: str, kind: str = "video") -> tuple[Outpu
     for value in urls:
         url = address(value, base) if value else None
         if url is not None and url not in made and len(made) < MAX_OUTPUTS:
-            made[url] = Output(wire.clean(url), kind_of(url) or kind)
+            made[url] = Output(wire.clean_text(url), kind_of(url) or kind)
     return tuple(made.values())
 
 
 def address(value: Any, base: str) -> str | None:
     """Read a URL, or the path of one below `base`; anything else is None."""
-    if not isinstance(value, str) or len(value) > wire.MAX_URL:
+    if not isinstance(value, str) or len(value) > wire.MAX_URL_LENGTH:
         return None
     text = value.strip()
     if _ABSOLUTE.fullmatch(text) or (_WITH_BLANKS.fullmatch(text) and kind_of(text) is not None):

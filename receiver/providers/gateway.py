@@ -72,7 +72,7 @@ MODELS: Mapping[str, Model] = {
 class GatewayConfig(ProviderConfig):
     """`GATEWAY_*`, and `GATEWAY_<X>_*` for further ones. Each has its own host."""
 
-    many: ClassVar[bool] = True
+    allows_several: ClassVar[bool] = True
 
 
 class Gateway:
@@ -95,7 +95,7 @@ class Gateway:
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
         """POST /v2/videos/generations."""
-        given = MODELS[order.model].complete(order.input) if order.complete else dict(order.input)
+        given = MODELS[order.model].with_defaults(order.input) if order.fill_defaults else dict(order.input)
         body = {**given, "model": order.model}
         if callback_url:
             body["notify_hook"] = callback_url
@@ -104,7 +104,7 @@ class Gateway:
         answer = read_answer(response)
         refuse_envelope(response, answer)
         # The `id` of an error is the question's.
-        remote_id = wire.identifier(answer.get("task_id")) if speaks_of_error(answer) else _find_id(answer)
+        remote_id = wire.read_id(answer.get("task_id")) if speaks_of_error(answer) else _find_id(answer)
         return accepted(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
 
     def status(self, task: Remote) -> Flow[Event]:
@@ -131,25 +131,25 @@ _IDS = ("task_id", "taskId", "id")
 
 
 def _find_id(body: Mapping[str, Any]) -> str | None:
-    inner = wire.mapping(body.get("data"))
-    return wire.identifier(wire.first(body, *_IDS) or wire.first(inner, *_IDS))
+    inner = wire.as_mapping(body.get("data"))
+    return wire.read_id(wire.first_value(body, *_IDS) or wire.first_value(inner, *_IDS))
 
 
 def _event(body: Mapping[str, Any], base: str) -> Event:
     """Read a task object: bare, inside `data`, or in the words of the sibling APIs."""
     task = task_in(body)
-    word = wire.text(wire.first(task, *STATE_KEYS))
+    word = wire.read_text(wire.first_value(task, *STATE_KEYS))
     state, notices = state_of(word, STATES)
     found = find(body, _urls(task), base) if state is State.SUCCEEDED else Found()
     return Event(
         state,
         remote_id=_find_id(task) or _find_id(body),
         remote_state=word,
-        progress=wire.progress(task.get("progress")),
+        progress=wire.parse_progress(task.get("progress")),
         outputs=found.outputs,
         result=found.result,
         error=why_failed(task, word, about_task(body)) if state is State.FAILED else None,
-        ended_at=wire.moment(wire.first(task, "finish_time", "finishTime")),
+        ended_at=wire.parse_timestamp(wire.first_value(task, "finish_time", "finishTime")),
         found_at=found.place,
         notices=notices + found.notices,
     )
@@ -157,15 +157,17 @@ def _event(body: Mapping[str, Any], base: str) -> Event:
 
 def _urls(task: Mapping[str, Any]) -> list[Any]:
     """Collect result URLs: `data.output(s)`, `task_result.videos[].url`, `output.video_url`, `video_url`."""
-    data = wire.mapping(task.get("data"))
-    listed = wire.mapping(task.get("task_result"))
-    made = [wire.mapping(item).get("url") for kind in ("videos", "images") for item in wire.strings(listed.get(kind))]
+    data = wire.as_mapping(task.get("data"))
+    listed = wire.as_mapping(task.get("task_result"))
+    made = [
+        wire.as_mapping(item).get("url") for kind in ("videos", "images") for item in wire.as_list(listed.get(kind))
+    ]
     return [
         *_named(data.get("output")),
         *_named(data.get("outputs")),
         *made,
         *_named(task.get("output")),
-        wire.first(
+        wire.first_value(
             task, "video_url", "videoUrl"
         ),  # an image may be the picture of a video elsewhere: that is searched for
     ]
@@ -173,4 +175,4 @@ def _urls(task: Mapping[str, Any]) -> list[Any]:
 
 def _named(value: Any) -> list[Any]:
     """Take a URL, a list of them, or an object that names one."""
-    return [*wire.strings(value), wire.first(wire.mapping(value), "video_url", "url")]
+    return [*wire.as_list(value), wire.first_value(wire.as_mapping(value), "video_url", "url")]

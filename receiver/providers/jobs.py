@@ -19,8 +19,8 @@ TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters,
 
 def record_id(body: Mapping[str, Any]) -> str | None:
     """Find the task's id: in the data, else beside it."""
-    data = wire.mapping(body.get("data"))
-    return wire.identifier(wire.first(data, "taskId", "task_id") or wire.first(body, "taskId", "task_id"))
+    data = wire.as_mapping(body.get("data"))
+    return wire.read_id(wire.first_value(data, "taskId", "task_id") or wire.first_value(body, "taskId", "task_id"))
 
 
 def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str) -> Event:
@@ -29,10 +29,10 @@ def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str)
     The `state` field alone decides: neither the envelope's code (200 on failures, too) nor a filled `resultJson`
     (present while waiting, too) does.
     """
-    data = wire.mapping(body.get("data"))
+    data = wire.as_mapping(body.get("data"))
     if not data.get("state"):
         data = task_in(body)
-    word = wire.text(wire.first(data, *STATE_KEYS))
+    word = wire.read_text(wire.first_value(data, *STATE_KEYS))
     state, notices = state_of(word, states)
     ended = state in (State.SUCCEEDED, State.FAILED)
     found = Found()
@@ -42,14 +42,14 @@ def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str)
         notices += broken or found.notices
     return Event(
         state,
-        remote_id=record_id(body) or wire.identifier(wire.first(data, "taskId", "task_id")),
+        remote_id=record_id(body) or wire.read_id(wire.first_value(data, "taskId", "task_id")),
         remote_state=word,
-        progress=wire.progress(data.get("progress")),
+        progress=wire.parse_progress(data.get("progress")),
         outputs=found.outputs,
         result=found.result,
         error=why_failed(data, word, about_task(body)) if state is State.FAILED else None,
-        charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
-        ended_at=wire.moment(data.get("completeTime")),
+        charged=wire.parse_credits(wire.first_value(data, "creditsConsumed", "consumeCredits")) if ended else None,
+        ended_at=wire.parse_timestamp(data.get("completeTime")),
         found_at=found.place,
         notices=notices,
     )
@@ -63,8 +63,8 @@ def read_result(value: Any) -> tuple[list[Any], Any, tuple[str, ...]]:
         return [], None, ("The provider's resultJson could not be read.",)
     if isinstance(result, list):
         return result, None, ()
-    found = wire.mapping(result)
+    found = wire.as_mapping(result)
     made = found.get("resultObject")
     large = made is not None and len(json.dumps(made)) > MAX_RESULT
     # resultUrls alone: resultWaterMarkUrls and originUrls are not the result.
-    return wire.strings(found.get("resultUrls")), None if large else made, (TOO_LARGE,) if large else ()
+    return wire.as_list(found.get("resultUrls")), None if large else made, (TOO_LARGE,) if large else ()

@@ -142,7 +142,7 @@ class Kie:
         word, state, notices = _told(_data(body))
         if word is not None:
             return _event(body, word, state, notices, self._base)
-        found = Found() if wire.whole(body.get("code")) != 200 else find(body, _urls(_data(body)), self._base)
+        found = Found() if wire.parse_integer(body.get("code")) != 200 else find(body, _urls(_data(body)), self._base)
         return _event(body, None, _by_code(body, found), (), self._base, found=found)
 
     def balance(self) -> Flow[float]:
@@ -163,36 +163,36 @@ class Kie:
         answer = read_answer(response)
         refuse_envelope(response, answer)
         told = _data(answer)
-        found = wire.text(wire.first(told, "downloadUrl", "fileUrl"), wire.MAX_URL)
+        found = wire.read_text(wire.first_value(told, "downloadUrl", "fileUrl"), wire.MAX_URL_LENGTH)
         if found is None:
             raise Unreadable(f"an answer without a URL: {glimpse(response)}")
-        return Uploaded(found, {f"{file.kind}_urls": [found]}, wire.identifier(told.get("fileId")))
+        return Uploaded(found, {f"{file.kind}_urls": [found]}, wire.read_id(told.get("fileId")))
 
 
 def _data(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return wire.mapping(body.get("data")) or task_in(body)
+    return wire.as_mapping(body.get("data")) or task_in(body)
 
 
 def _id(body: Mapping[str, Any]) -> str | None:
     """Find the task's id where the signature's page looks for it, so that the id that is read is the one signed."""
-    inner = wire.mapping(body.get("data"))
-    return wire.identifier(wire.first(inner, "task_id", "taskId") or wire.first(body, "taskId", "task_id"))
+    inner = wire.as_mapping(body.get("data"))
+    return wire.read_id(wire.first_value(inner, "task_id", "taskId") or wire.first_value(body, "taskId", "task_id"))
 
 
 def _told(data: Mapping[str, Any]) -> tuple[str | None, State | None, tuple[str, ...]]:
     """Find the word that tells the state, whichever API it is, and what it means."""
     for key, states in (("state", STATES), ("successFlag", FLAGS)):
-        if (word := wire.text(data.get(key))) is not None:
+        if (word := wire.read_text(data.get(key))) is not None:
             return word, *state_of(word, states)
-    if "callbackType" not in data and (word := wire.text(wire.first(data, *STATE_KEYS))) is not None:
+    if "callbackType" not in data and (word := wire.read_text(wire.first_value(data, *STATE_KEYS))) is not None:
         return word, *state_of(word, STATES)
-    stage = wire.text(data.get("callbackType"))
+    stage = wire.read_text(data.get("callbackType"))
     return stage, STAGES.get(stage.lower()) if stage else None, ()
 
 
 def _by_code(body: Mapping[str, Any], found: Found) -> State | None:
     """Take an envelope's code for the state: only in a callback is it about the task, and not about the question."""
-    code = wire.whole(body.get("code"))
+    code = wire.parse_integer(body.get("code"))
     if code == 200:
         return State.SUCCEEDED if found.outputs else None
     return State.FAILED if code is not None and _id(body) is not None else None
@@ -219,12 +219,12 @@ def _event(
         state,
         remote_id=_id(body),
         remote_state=word,
-        progress=wire.progress(data.get("progress")),
+        progress=wire.parse_progress(data.get("progress")),
         outputs=found.outputs,
         result=found.result,
         error=_why(body, data, word) if state is State.FAILED else None,
-        charged=wire.credit(wire.first(data, "creditsConsumed", "consumeCredits")) if ended else None,
-        ended_at=wire.moment(data.get("completeTime")),
+        charged=wire.parse_credits(wire.first_value(data, "creditsConsumed", "consumeCredits")) if ended else None,
+        ended_at=wire.parse_timestamp(data.get("completeTime")),
         found_at=found.place,
         notices=notices,
     )
@@ -241,10 +241,10 @@ def _urls(data: Mapping[str, Any]) -> list[Any]:
 
     Never `originUrls` and `resultWaterMarkUrls`, which are other versions, nor the `image_url` beside a video.
     """
-    places = (wire.mapping(data.get("info")), wire.mapping(data.get("response")), data)
-    songs = [wire.mapping(item).get("audio_url") for item in wire.strings(data.get("data"))]
+    places = (wire.as_mapping(data.get("info")), wire.as_mapping(data.get("response")), data)
+    songs = [wire.as_mapping(item).get("audio_url") for item in wire.as_list(data.get("data"))]
     return [
-        *(url for place in places for url in _listed(wire.first(place, "resultUrls", "result_urls"))),
+        *(url for place in places for url in _listed(wire.first_value(place, "resultUrls", "result_urls"))),
         data.get("video_url"),
         *songs,
     ]
@@ -253,8 +253,8 @@ def _urls(data: Mapping[str, Any]) -> list[Any]:
 def _listed(value: Any) -> list[Any]:
     """Take a list of URLs, or one written as text: as JSON, or as one of Veo's pages has it, `[http://...]`."""
     if not isinstance(value, str) or not value.startswith("["):
-        return wire.strings(value)
+        return wire.as_list(value)
     try:
-        return wire.strings(wire.read_nested(value))
+        return wire.as_list(wire.read_nested(value))
     except Unreadable:
         return value.strip("[] ").split(", ")

@@ -60,7 +60,7 @@ def _named(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
         value = record.get(name)
         if name.endswith("ds") and isinstance(value, list) and value:  # `task_ids` of an order for one
             value = value[0]
-        found = wire.identifier(value)
+        found = wire.read_id(value)
         if found is not None and not _EVENT.match(found):
             return found
     return None

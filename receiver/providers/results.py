@@ -92,7 +92,7 @@ class _Way:
 
     def into(self, name: str) -> "_Way":
         place = place_of(name)
-        path = wire.cut(f"{self.path}.{name}" if self.path else name, 200)
+        path = wire.truncate(f"{self.path}.{name}" if self.path else name, 200)
         named = place.named or (self.place.named and not place.talk and not self.place.wraps)
         place = replace(place, named=named) if named != place.named else place
         level = self.level + (self.place.wraps and self.name != "")
@@ -188,7 +188,7 @@ class _Search:
             taken = groups[rank] if taken.keys() < groups[rank].keys() else taken
         if any(kind in ("video", "audio") for kind, _ in taken.values()):  # beside those an image shows what they are
             taken = {url: it for url, it in taken.items() if not _is_picture(it)}
-        outputs = tuple(Output(wire.clean(url), kind) for url, (kind, _) in taken.items())[:MAX_OUTPUTS]
+        outputs = tuple(Output(wire.clean_text(url), kind) for url, (kind, _) in taken.items())[:MAX_OUTPUTS]
         return outputs, next((way.path for _, way in taken.values()), None)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from receiver.config.settings import BaseURL, ProviderConfig
 from receiver.core import wire
-from receiver.core.catalog import Model, Parameter, by, fixed
+from receiver.core.catalog import Model, Parameter, fixed_price, price_by
 from receiver.core.messages import Callback, Event, Evidence, Order, Remote
 from receiver.core.states import State
 from receiver.providers.answers import accepted, read_answer, refuse_envelope
@@ -40,13 +40,13 @@ _SIZE = {"size": Parameter("string", "Quality tier; it sets the price.", options
 _BASIC = Model(
     _PARAMETERS,
     "Sora 2 Text To Video",
-    price=by({("10",): 50, ("15",): 60}, "n_frames"),
+    price=price_by({("10",): 50, ("15",): 60}, "n_frames"),
     price_note="50 credits for 10 s, 60 for 15 s",
 )
 _PRO = Model(
     _PARAMETERS | _SIZE,
     "Sora 2 Pro Text To Video",
-    price=by(
+    price=price_by(
         {("standard", "10"): 200, ("standard", "15"): 350, ("high", "10"): 500, ("high", "15"): 790},
         "size",
         "n_frames",
@@ -56,13 +56,13 @@ _PRO = Model(
 MODELS: Mapping[str, Model] = {
     "sora-2-text-to-video": _BASIC,
     # The page describes no image parameters, though the model needs them: other names pass.
-    "sora-2-image-to-video": replace(_BASIC, title="Sora 2 Image To Video", open=True),
+    "sora-2-image-to-video": replace(_BASIC, title="Sora 2 Image To Video", additional_parameters=True),
     "sora-2-pro-text-to-video": _PRO,
-    "sora-2-pro-image-to-video": replace(_PRO, title="Sora 2 Pro Image To Video", open=True),
-    "sora-watermark-remover": Model(title="Sora Watermark Remover", price=fixed(20), price_note="20 credits"),
+    "sora-2-pro-image-to-video": replace(_PRO, title="Sora 2 Pro Image To Video", additional_parameters=True),
+    "sora-watermark-remover": Model(title="Sora Watermark Remover", price=fixed_price(20), price_note="20 credits"),
     "sora-2-pro-storyboard": Model(
         title="Sora 2 Pro Storyboard",
-        price=by({("10",): 250, ("15",): 350}, "n_frames"),
+        price=price_by({("10",): 250, ("15",): 350}, "n_frames"),
         price_note="250 credits for 10 s, 350 for 15 s",
     ),
 }
@@ -95,7 +95,7 @@ class Revid:
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
         """POST /paid/sora2/create."""
-        given = MODELS[order.model].complete(order.input) if order.complete else dict(order.input)
+        given = MODELS[order.model].with_defaults(order.input) if order.fill_defaults else dict(order.input)
         body: dict[str, Any] = {"model": order.model, "input": given}
         if callback_url:
             body["callBackUrl"] = callback_url

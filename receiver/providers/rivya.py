@@ -11,10 +11,10 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from receiver.config.settings import BaseURL, ProviderConfig
 from receiver.core import wire
-from receiver.core.catalog import Model, Parameter, fixed
+from receiver.core.catalog import Model, Parameter, fixed_price
 from receiver.core.errors import KeyConflict, Refused, Unconfirmed, Unreadable
 from receiver.core.messages import Callback, Event, Evidence, Order, Remote
-from receiver.core.signatures import require_standard, standard_key
+from receiver.core.signatures import parse_webhook_secret, require_standard_webhook
 from receiver.core.states import State
 from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
@@ -56,11 +56,11 @@ _PARAMETERS: dict[str, Parameter] = {
 }
 
 MODELS: Mapping[str, Model] = {
-    "sora-2": Model(_PARAMETERS, "Sora 2", price=fixed(6), price_note="6 credits a video"),
+    "sora-2": Model(_PARAMETERS, "Sora 2", price=fixed_price(6), price_note="6 credits a video"),
     "sora-2-pro": Model(
         _PARAMETERS | {"size": Parameter("string", "Quality tier.", options=("standard", "high"))},
         "Sora 2 Pro",
-        price=fixed(75),
+        price=fixed_price(75),
         price_note="75 credits a video",
     ),
 }
@@ -76,7 +76,7 @@ FILE_LIMITS: Mapping[str, FileLimit] = {
 
 def check_standard_secret(secret: SecretStr) -> SecretStr:
     """Refuse a signing secret that is not of Standard Webhooks' form; raises `ValueError`."""
-    standard_key(secret.get_secret_value())
+    parse_webhook_secret(secret.get_secret_value())
     return secret
 
 
@@ -108,11 +108,11 @@ class Rivya:
         self._base = api_root(config.base_url, "/api/v1/generations")
         self._headers = {"Authorization": f"Bearer {config.api_key.get_secret_value()}"}
         secret = config.webhook_secret if isinstance(config, RivyaConfig) else None
-        self._webhook_key = standard_key(secret.get_secret_value()) if secret else None
+        self._webhook_key = parse_webhook_secret(secret.get_secret_value()) if secret else None
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - polled only
         """POST /api/v1/generations."""
-        given = MODELS[order.model].complete(order.input) if order.complete else dict(order.input)
+        given = MODELS[order.model].with_defaults(order.input) if order.fill_defaults else dict(order.input)
         body = {"model": order.model, "prompt": given.pop("prompt", None), "params": given}
         body["client_request_id"] = order.task_id  # for tracing only; the key in the header is what makes it safe
         response = yield json_request(
@@ -139,7 +139,7 @@ class Rivya:
         that scheme's form, but header and algorithm are not documented."""
         if self._webhook_key is None or "webhook-signature" not in callback.headers:
             return Evidence()
-        require_standard(callback.headers, callback.body, [self._webhook_key], callback.received_at)
+        require_standard_webhook(callback.headers, callback.body, [self._webhook_key], callback.received_at)
         return Evidence("body")
 
     def register_webhook(self, url: str) -> Flow[Webhook]:
@@ -148,7 +148,7 @@ class Rivya:
         endpoint_url = endpoint(self._base, "/api/v1/webhooks")
         response = yield json_request("POST", endpoint_url, headers=self._headers, body=body)
         answer = read_answer(response)
-        made, secret = wire.identifier(answer.get("id")), wire.text(answer.get("signing_secret"))
+        made, secret = wire.read_id(answer.get("id")), wire.read_text(answer.get("signing_secret"))
         if made is None or secret is None:
             raise Unreadable("The answer names no endpoint or no signing secret.")
         return Webhook(made, secret)
@@ -172,7 +172,7 @@ class Rivya:
         response = yield file_request(url, file, headers=self._headers, fields=fields)
         answer = read_answer(response)
         refuse_envelope(response, answer)
-        return _uploaded(response, wire.mapping(answer.get("data")) or answer, file)
+        return _uploaded(response, wire.as_mapping(answer.get("data")) or answer, file)
 
 
 REFUSALS = frozenset({"public_api_disabled"})
@@ -187,21 +187,21 @@ def _read_create(response: httpx.Response) -> Mapping[str, Any]:
             raise KeyConflict(error.code, error.message, http_status=error.http_status) from error
         raise
     except Unconfirmed as error:
-        if error.told in REFUSALS:
-            raise Refused(error.told, error.message, http_status=error.http_status) from error
+        if error.provider_code in REFUSALS:
+            raise Refused(error.provider_code, error.message, http_status=error.http_status) from error
         raise
 
 
 def _uploaded(response: httpx.Response, told: Mapping[str, Any], file: Upload) -> Uploaded:
     """Read what an order needs of a file; the type is the provider's where it looked into the file itself."""
-    url = wire.text(wire.first(told, "url", "file_url", "fileUrl"), wire.MAX_URL)
+    url = wire.read_text(wire.first_value(told, "url", "file_url", "fileUrl"), wire.MAX_URL_LENGTH)
     if url is None:
         raise Unreadable(f"an answer without a URL: {glimpse(response)}")
-    mime_type = wire.text(wire.first(told, "mime_type", "mimeType")) or file.mime_type
+    mime_type = wire.read_text(wire.first_value(told, "mime_type", "mimeType")) or file.mime_type
     item = {"url": url, "kind": file.kind, "name": file.name, "mimeType": mime_type}
-    token = wire.text(wire.first(told, "duration_token", "durationToken"), wire.MAX_URL)
+    token = wire.read_text(wire.first_value(told, "duration_token", "durationToken"), wire.MAX_URL_LENGTH)
     item |= {"durationToken": token} if token else {}
-    return Uploaded(url, {"referenceMediaItems": [item]}, wire.identifier(wire.first(told, "id", "file_id")))
+    return Uploaded(url, {"referenceMediaItems": [item]}, wire.read_id(wire.first_value(told, "id", "file_id")))
 
 
 def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
@@ -219,22 +219,22 @@ def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
 
 
 def _event(generation: Mapping[str, Any], base: str) -> Event:
-    word = wire.text(wire.first(generation, *STATE_KEYS))
+    word = wire.read_text(wire.first_value(generation, *STATE_KEYS))
     state, notices = state_of(word, STATES)
-    result = wire.mapping(generation.get("result"))
-    own = [result.get("primary_url"), *wire.strings(result.get("urls"))]
+    result = wire.as_mapping(generation.get("result"))
+    own = [result.get("primary_url"), *wire.as_list(result.get("urls"))]
     found = find(generation, own, base) if state is State.SUCCEEDED else Found()
     ended = state in (State.SUCCEEDED, State.FAILED)
     return Event(
         state,
-        remote_id=wire.identifier(generation.get("id")),
+        remote_id=wire.read_id(generation.get("id")),
         remote_state=word,
         outputs=found.outputs,
         result=found.result,
         error=why_failed(generation, word) if state is State.FAILED else None,
-        reserved=wire.credit(generation.get("reserved_credits")),
-        charged=wire.credit(generation.get("final_credits")) if ended else None,  # 0 until the end
-        ended_at=wire.moment(generation.get("updated_at")) if ended else None,
+        reserved=wire.parse_credits(generation.get("reserved_credits")),
+        charged=wire.parse_credits(generation.get("final_credits")) if ended else None,  # 0 until the end
+        ended_at=wire.parse_timestamp(generation.get("updated_at")) if ended else None,
         found_at=found.place,
         notices=notices + found.notices,
     )

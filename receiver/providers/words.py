@@ -93,7 +93,7 @@ def state_of(word: str | None, states: Mapping[str, State]) -> tuple[State | Non
     if known is not None:
         return known, ()
     return State.RUNNING, (
-        f'The provider says "{wire.cut(word, 80)}", a state this service does not know; taken as running.',
+        f'The provider says "{wire.truncate(word, 80)}", a state this service does not know; taken as running.',
     )
 
 
@@ -109,12 +109,12 @@ def _shared(word: str) -> State | None:
 
 def about_task(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Take what an envelope says besides the task's own record, unless it speaks of a success: of the question's."""
-    return {} if (wire.text(body.get("code")) or "").lower() in _NO_CODES else body
+    return {} if (wire.read_text(body.get("code")) or "").lower() in _NO_CODES else body
 
 
 def is_state(value: Any) -> bool:
     """Tell whether a value is a word that some family says a state with."""
-    word = wire.text(value)
+    word = wire.read_text(value)
     return word is not None and _shared(word) is not None
 
 
@@ -126,7 +126,7 @@ def task_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     record = body
     for _ in range(3):
-        if _names_task(record) and wire.first(record, *STATE_KEYS) is not None:
+        if _names_task(record) and wire.first_value(record, *STATE_KEYS) is not None:
             return record
         inner = _inner_record(record)
         if inner is None or (_is_whole(record) and not (_is_whole(inner) and _names_task(inner))):
@@ -147,15 +147,15 @@ def _inner_record(record: Mapping[str, Any], deeper: int = 1) -> Mapping[str, An
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    return wire.first(record, *_STATES_AND_IDS) is not None
+    return wire.first_value(record, *_STATES_AND_IDS) is not None
 
 
 def _is_whole(record: Mapping[str, Any]) -> bool:
-    return wire.first(record, *STATE_KEYS) is not None and wire.first(record, *_IDS) is not None
+    return wire.first_value(record, *STATE_KEYS) is not None and wire.first_value(record, *_IDS) is not None
 
 
 def _names_task(record: Mapping[str, Any]) -> bool:
-    return wire.first(record, *_TASK_IDS) is not None
+    return wire.first_value(record, *_TASK_IDS) is not None
 
 
 def why_failed(
@@ -168,20 +168,22 @@ def why_failed(
     told, message = _told(record)
     if message is None and envelope is not None and envelope is not record:
         message = _told(envelope)[1]
-    return Problem(told or wire.text(code) or wire.text(word) or "failed", message or "The provider gave no reason.")
+    return Problem(
+        told or wire.read_text(code) or wire.read_text(word) or "failed", message or "The provider gave no reason."
+    )
 
 
 def _told(record: Mapping[str, Any], deeper: int = 2) -> tuple[str | None, str | None]:
     """Read the code and the words of one record, or of the first one in it that says them."""
-    codes = (wire.text(record.get(key)) for key in _CODES)
+    codes = (wire.read_text(record.get(key)) for key in _CODES)
     code = next((code for code in codes if code is not None and code.lower() not in _NO_CODES), None)
     for key in _REASONS:
         inner = _object(record.get(key)) if deeper else None
         if inner is None:
-            message = wire.text(record.get(key))
+            message = wire.read_text(record.get(key))
         else:
             inner_code, message = _told(inner, deeper - 1)
-            code = code or inner_code or wire.text(inner.get("type"))
+            code = code or inner_code or wire.read_text(inner.get("type"))
         if message is not None and message.lower() not in _NO_REASONS:
             return code, message
     for key in _WITHIN if deeper else ():

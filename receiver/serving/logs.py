@@ -21,7 +21,7 @@ from receiver.core.redaction import redact_values
 MOST_LINES = 20
 """Lines of one kind within `WINDOW` seconds, where strangers may cause as many as they like."""
 WINDOW = 60.0
-STRANGERS = frozenset({"fault", "not_ready", "background_work_put_off"})
+STRANGERS = frozenset({"fault", "not_ready", "background_work_postponed"})
 """Events of our own of that kind; every line that a library writes is."""
 
 

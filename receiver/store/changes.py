@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from receiver.core.errors import StoreUnavailable
-from receiver.core.wire import clean
+from receiver.core.wire import clean_text
 from receiver.store.engine import moved, unavailable
 from receiver.store.readers import CLOSE_SECONDS, Readers
 
@@ -33,7 +33,7 @@ class Watch:
 
     def __init__(self, task_ids: Iterable[str]) -> None:
         """Take the ids of the tasks."""
-        self.task_ids = frozenset(map(clean, task_ids))
+        self.task_ids = frozenset(map(clean_text, task_ids))
         self.changed = asyncio.Event()
         self._seen: dict[str, Any] | None = None
 

@@ -7,7 +7,7 @@ from receiver.store.tables import Heartbeat
 from receiver.store.transaction import Transaction
 
 POLLER, READYZ, DOCTOR, ROUND_TRIP = "poller", "readyz", "doctor", "round_trip"
-LOST_PLACE = "lost_place:"
+LOST_SLOT = "lost_place:"
 """Before the name of an account: when a place for its requests had to be replaced."""
 HEARTBEAT = SQLModel.metadata.tables["heartbeat"]
 
@@ -27,7 +27,7 @@ def last(session: Session, name: str) -> int | None:
     return found.at if found else None
 
 
-def lost_places(session: Session, since: int) -> dict[str, int]:
+def lost_slots(session: Session, since: int) -> dict[str, int]:
     """Read which accounts lost a place for a request since a time, and when last."""
-    query = select(Heartbeat).where(col(Heartbeat.name).startswith(LOST_PLACE, autoescape=True), Heartbeat.at >= since)
-    return {beat.name.removeprefix(LOST_PLACE): beat.at for beat in session.exec(query)}
+    query = select(Heartbeat).where(col(Heartbeat.name).startswith(LOST_SLOT, autoescape=True), Heartbeat.at >= since)
+    return {beat.name.removeprefix(LOST_SLOT): beat.at for beat in session.exec(query)}

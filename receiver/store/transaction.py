@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
-from receiver.core.wire import clean
+from receiver.core.wire import clean_text
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ def cleaned(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return values whose texts both databases take: what one of them refuses in a text is U+FFFD in both."""
     for value in values.values():
         if type(value) is str and (not value.isascii() or "\0" in value):
-            return {name: clean(each) if isinstance(each, str) else each for name, each in values.items()}
+            return {name: clean_text(each) if isinstance(each, str) else each for name, each in values.items()}
     return values
 
 

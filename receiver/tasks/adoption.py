@@ -79,9 +79,9 @@ def is_unclear(state: State, remote_id: str | None) -> bool:
 
 
 def _checked_id(remote_id: str) -> str:
-    found = wire.identifier(remote_id)
+    found = wire.read_id(remote_id)
     if found is None:
-        raise Invalid([Fault(("remote_id",), f"must be the provider's id, 1 to {wire.MAX_IDENTIFIER} characters")])
+        raise Invalid([Fault(("remote_id",), f"must be the provider's id, 1 to {wire.MAX_ID_LENGTH} characters")])
     return found
 
 

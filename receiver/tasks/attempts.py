@@ -148,7 +148,7 @@ class _RunningAttempt:
             return Attempted()
         except StoreUnavailable:
             # The attempt may have been committed all the same, and its request has not left.
-            await self.services.insist(self._give_back)
+            await self.services.write_until_deadline(self._give_back)
             raise
         except asyncio.CancelledError:
             stopped = result or self._result(None, Unconfirmed("crashed", STOPPED))
@@ -160,7 +160,7 @@ class _RunningAttempt:
 
     async def _send(self) -> tuple[Event | None, ProviderError | None]:
         key = self.repeats.key if self.repeats else f"{self.task.id}-{self.task.attempts + 1}"
-        order = Order(self.task.id, self.task.model, self.task.input, complete=self.task.validated)
+        order = Order(self.task.id, self.task.model, self.task.input, fill_defaults=self.task.validated)
 
         async def depart(request: httpx.Request) -> httpx.Request:
             return await self._depart(request, key)
@@ -168,7 +168,7 @@ class _RunningAttempt:
         try:
             flow = self.provider.submit(order, self._callback_url(), key)
             event = await self.services.outbound.run(
-                self.provider.name, flow, answered=self._answered, before_paid=depart
+                self.provider.name, flow, on_answer=self._answered, before_paid=depart
             )
         except ProviderError as error:
             return None, error
@@ -189,11 +189,13 @@ class _RunningAttempt:
 
     async def _record(self, result: AttemptResult) -> State | None:
         try:
-            return await self.services.insist(self._recording(result))
+            return await self.services.write_until_deadline(self._recording(result))
         except StoreUnavailable:
             return None  # not stored for as long as the task had: its open attempt says that it is unclear
         except Exception as fault:  # noqa: BLE001 - what the adapter made of the answer cannot be stored
-            return await self.services.insist(self._recording(self._result(None, self._adapter_fault(fault))))
+            return await self.services.write_until_deadline(
+                self._recording(self._result(None, self._adapter_fault(fault)))
+            )
 
     def _recording(self, result: AttemptResult) -> Unit[State | None]:
         def record(tx: Transaction) -> State | None:
@@ -242,7 +244,7 @@ class _RunningAttempt:
                 content=self.repeats.body,
                 extensions=request.extensions,
             )
-        until = self.services.lease_end()
+        until = self.services.new_lease_end()
         self.attempt_id = await self.services.store.write(lambda tx: self._begin(tx, request, key, until))
         if self.attempt_id is None:
             raise _NoLongerOursError

@@ -50,7 +50,7 @@ async def check_now(services: Services, task_id: str) -> None:
         raise NotFound(f"There is no task {task_id}.")
     if task.remote_id is None:
         raise Conflict("The provider's id of this task is not known, so there is nothing to ask about.")
-    now, until = services.clock(), services.lease_end()
+    now, until = services.clock(), services.new_lease_end()
     claim = await services.store.write(lambda tx: tasks.claim_one(tx, task_id, now, until))
     if claim is not None:
         await asyncio.shield(services.background.start(check(services, claim)))
@@ -113,7 +113,7 @@ class _StatusRequest:
             return
         try:
             flow = provider.status(Remote(remote_id, self.task.model))
-            event = await self.services.outbound.run(provider.name, flow, answered=self._answered)
+            event = await self.services.outbound.run(provider.name, flow, on_answer=self._answered)
         except (ProviderError, Unreadable) as error:
             self.error = error
         except Exception as fault:  # noqa: BLE001 - a fault of the adapter's code is a check that failed

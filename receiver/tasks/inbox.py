@@ -12,7 +12,7 @@ import structlog
 
 from receiver.core import wire
 from receiver.core.errors import Conflict, Forged, NotFound, StoreUnavailable, Unreadable
-from receiver.core.links import NOWHERE
+from receiver.core.links import NOT_FOUND
 from receiver.core.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.core.states import FINAL, Via
 from receiver.lifecycle.apply import apply, names_other_task
@@ -46,9 +46,9 @@ class Address:
 def address(services: Services, account: str, token: str) -> Address:
     """Read the two parts of a callback URL; raises `NotFound` where they are not one of ours: nothing more is told."""
     provider = services.providers.get(account)
-    task_id = services.links.task_of(account, token) if provider else None
-    if provider is None or (task_id is None and not services.links.is_account(account, token)):
-        raise NotFound(NOWHERE)
+    task_id = services.links.read_task_id(account, token) if provider else None
+    if provider is None or (task_id is None and not services.links.is_account_token(account, token)):
+        raise NotFound(NOT_FOUND)
     return Address(provider, task_id)
 
 
@@ -63,9 +63,9 @@ async def receive(services: Services, to: Address, headers: Mapping[str, str], b
     parsed = parse_callback(to.provider, callback)
     stored = await _store(services, IncomingDelivery(to, callback, parsed, services.settings.confirm, context))
     if stored is None:
-        raise NotFound(NOWHERE)
+        raise NotFound(NOT_FOUND)
     if stored.due_task is not None:
-        services.due_now.tell(to.provider.name, stored.due_task)
+        services.due_now.notify(to.provider.name, stored.due_task)
     if stored.outcome is Outcome.FORGED:
         raise Forged("The signature is missing, wrong or too old.")
     return stored.outcome
@@ -204,7 +204,7 @@ class IncomingDelivery:
             tx,
             provider=self.to.provider.name,
             received_at=self.callback.received_at,
-            headers=as_json({name: wire.clean(value) for name, value in self.callback.headers.items()}),
+            headers=as_json({name: wire.clean_text(value) for name, value in self.callback.headers.items()}),
             body=self.callback.body,
             **values,
         )
@@ -212,7 +212,7 @@ class IncomingDelivery:
     def _source(self, *, believed: bool) -> Source:
         return Source(
             Via.CALLBACK,
-            believed=believed,
+            trusted=believed,
             token=self.to.task_id is not None,
             signature=self.parsed.evidence.signature,
         )
@@ -249,7 +249,7 @@ class IncomingDelivery:
         return (
             self.confirm == "always"
             or self.to.provider.needs_confirmation
-            or event.empty
+            or event.is_empty_success
             or contradicts
             or event.remote_id is None
             or self.parsed.evidence.signature == "id"

@@ -28,7 +28,7 @@ def give_back(services: Services, claims: Iterable[Claim]) -> None:
                 context = services.context(row.provider)
                 write_changes(tx, row, context, given_back(row, context.now))
 
-    services.background.start(services.insist(unit))
+    services.background.start(services.write_until_deadline(unit))
 
 
 def given_back(row: TaskRow, now: int) -> TaskChanges:

@@ -78,8 +78,8 @@ class Poller:
         self._next_heartbeat = 0.0
         self._polls = 0
         self._last_poll = 0
-        services.due_now.listen(self._check_due_task)
-        services.outbound.on_lost_place = self._record_lost_place
+        services.due_now.subscribe(self._check_due_task)
+        services.outbound.on_lost_slot = self._record_lost_slot
 
     async def run(self) -> None:
         """Start work on every account that has due tasks, at each interval, until the service stops.
@@ -128,9 +128,9 @@ class Poller:
         checks = self._callback_checks[account] = CallbackChecks(self._services, lambda: self._of(account, kind).wake())
         return Workers(self._services, account, kind, self._stop, claim=checks.claim, retry_later=checks.retry_later)
 
-    def _record_lost_place(self, account: str) -> None:
+    def _record_lost_slot(self, account: str) -> None:
         """Record that an account lost one of its connections, for `receiver doctor`."""
-        name, now = heartbeats.LOST_PLACE + account, self._services.clock()
+        name, now = heartbeats.LOST_SLOT + account, self._services.clock()
         self._services.background.start(self._services.store.write(lambda tx: heartbeats.beat(tx, name, now)))
 
 
@@ -166,7 +166,7 @@ class CallbackChecks:
         return taken
 
     async def _claim_some(self, most: int) -> list[Claim]:
-        now, until = self._services.clock(), self._services.lease_end()
+        now, until = self._services.clock(), self._services.new_lease_end()
         # Taken out before the claim: one that becomes due once more meanwhile is claimed once more.
         names = [self._waiting.popitem(last=False)[0] for _ in range(min(most, len(self._waiting)))]
         try:

@@ -24,7 +24,7 @@ async def recover(services: Services) -> int:
 
 def _resolve_some(tx: Transaction, services: Services) -> int:
     """Claim and resolve in one transaction, so that nobody can come between."""
-    claims = tasks.claim_crashed(tx, services.clock(), services.lease_end(), AT_ONCE)
+    claims = tasks.claim_crashed(tx, services.clock(), services.new_lease_end(), AT_ONCE)
     for claim in claims:
         resolve_interrupted(tx, services, claim)
         if (row := claimed_task(tx, claim)) is not None:

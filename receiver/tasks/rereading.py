@@ -123,7 +123,9 @@ async def _latest_end(services: Services, task_id: str, since: int) -> Heard | N
         event = await _read(services, task, heard)
         if event is None or (heard.kind == "attempt" and task.state not in (State.UNCONFIRMED, State.EXPIRED)):
             continue
-        if (event.state in FINAL and not event.empty) or (heard.kind == "attempt" and event.remote_id is not None):
+        if (event.state in FINAL and not event.is_empty_success) or (
+            heard.kind == "attempt" and event.remote_id is not None
+        ):
             return heard
     return None
 
@@ -157,7 +159,7 @@ def _answer_again(provider: Provider, task: Task, row: Attempt | Check) -> Event
         return None
     flow: Flow[Event]
     if isinstance(row, Attempt):
-        flow = provider.submit(Order(task.id, task.model, task.input, complete=task.validated), None, row.key)
+        flow = provider.submit(Order(task.id, task.model, task.input, fill_defaults=task.validated), None, row.key)
     else:
         flow = provider.status(Remote(task.remote_id or "", task.model))
     try:

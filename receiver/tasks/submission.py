@@ -11,7 +11,7 @@ from typing import Any
 
 from receiver.core import wire
 from receiver.core.amounts import to_millionths
-from receiver.core.catalog import refuse_owned
+from receiver.core.catalog import refuse_reserved_names
 from receiver.core.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnknown, StoreUnavailable
 from receiver.core.ids import new_id
 from receiver.core.states import SETTLED, State, Via
@@ -64,8 +64,8 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
         return known, False
     model = services.provider(order.provider).models.get(order.model)
     require_model_id(order.model)
-    refuse_owned(order.input)
-    validated = order.validate and model is not None and model.validates
+    refuse_reserved_names(order.input)
+    validated = order.validate and model is not None and model.is_validated
     if validated and model is not None:
         model.validate(order.input)
     estimated = to_millionths(model.estimate(order.input) if model else None)
@@ -75,7 +75,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
         "validated": validated,
         "estimated": estimated,
         "claim": 1,
-        "leased_until": services.lease_end(),  # until its first attempt, which begins at once
+        "leased_until": services.new_lease_end(),  # until its first attempt, which begins at once
     }
 
     def check(tx: Transaction) -> None:
@@ -106,7 +106,7 @@ async def _let_sweeps_send(services: Services, task_id: str) -> None:
     try:
         await services.store.write(unit)
     except StoreUnavailable:
-        services.background.start(services.insist(unit))  # its first attempt is under way all the same
+        services.background.start(services.write_until_deadline(unit))  # its first attempt is under way all the same
 
 
 def require_model_id(model: str) -> None:
@@ -159,7 +159,7 @@ async def _withdraw(services: Services, order: dict[str, Any]) -> None:
         changes: TaskChanges = {"leased_until": None}
         transition(tx, row, State.CANCELLED, Via.HAND, context, changes=changes | add_notices(row.notices, words))
 
-    await services.insist(unit)
+    await services.write_until_deadline(unit)
 
 
 async def cancel(services: Services, task_id: str) -> None:
@@ -215,9 +215,9 @@ def _task_row(order: NewTask, task_id: str) -> dict[str, Any]:
     return {
         "id": task_id,
         "provider": order.provider,
-        "model": wire.clean(order.model),
+        "model": wire.clean_text(order.model),
         "input": as_json(dict(order.input)),
-        "prompt": wire.clean(prompt) if isinstance(prompt, str) else None,
+        "prompt": wire.clean_text(prompt) if isinstance(prompt, str) else None,
         "metadata": as_json(dict(order.metadata)),
         "idempotency_key": order.key,
         "order_digest": order.digest,
@@ -242,7 +242,7 @@ async def retry(services: Services, task_id: str, key: str | None) -> tuple[str,
         task.model,
         task.input,
         task.meta,
-        validate=task.validated or model is None or not model.validates,
+        validate=task.validated or model is None or not model.is_validated,
         key=key,
         digest=digest_of({"retry_of": task_id}),
         retry_of=task_id,

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from receiver.core.states import State
 from receiver.lifecycle import attempt_results
-from receiver.outbound.client import CONNECTIONS, Kind
+from receiver.outbound.client import MAX_REQUESTS, Kind
 from receiver.services import Services
 from receiver.store import reading, tasks
 from receiver.store.tables import Task
 from receiver.store.tasks import Claim
 from receiver.tasks import attempts, checks, leases
 
-AT_ONCE = CONNECTIONS
+AT_ONCE = MAX_REQUESTS
 """Requests of a kind under way at once to one provider account."""
 GATHER_SECONDS = 0.01
 """Seconds that a place which came free waits for others: what is claimed together is one write."""
@@ -99,10 +99,12 @@ class Workers:
     def _free_places(self) -> int:
         """Return how many may be begun. Where others hold all places, one at least waits in line with them."""
         least = 0 if self._working else 1
-        return max(min(AT_ONCE - len(self._working), self._services.outbound.free(self._account, self._kind)), least)
+        return max(
+            min(AT_ONCE - len(self._working), self._services.outbound.free_slots(self._account, self._kind)), least
+        )
 
     async def _claim_due(self, most: int) -> list[Claim]:
-        until = self._services.lease_end()
+        until = self._services.new_lease_end()
         # Where the clock was set back since it was looked at, what was worked on would be due again at once.
         due = min(self._due, self._services.clock())
         orders = self._kind is Kind.ORDER

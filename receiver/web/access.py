@@ -60,11 +60,11 @@ def form_token(request: Request) -> str:
     """Make the hidden text that proves that a form came from a page of this session."""
     services: Services = request.app.state.services
     session = session_of(request)
-    return services.links.sign("form", session.id if session else "")
+    return services.links.sign_timed("form", session.id if session else "")
 
 
 def form_is_ours(request: Request, token: str) -> bool:
     """Tell whether a form came from a page of this session."""
     services: Services = request.app.state.services
     session = session_of(request)
-    return session is not None and services.links.read("form", token, sessions.SECONDS) == session.id
+    return session is not None and services.links.unsign_timed("form", token, sessions.SECONDS) == session.id

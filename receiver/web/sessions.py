@@ -55,7 +55,7 @@ def read(request: Request) -> Session | None:
     services = _services(request)
     text = _cookie(request)
     for token in services.settings.api_tokens:
-        value = services.links.read(_purpose(services, token.get_secret_value()), text, SECONDS)
+        value = services.links.unsign_timed(_purpose(services, token.get_secret_value()), text, SECONDS)
         if value is not None:
             session_id, begun, seen = value.split(".")
             session = Session(session_id, token.get_secret_value(), int(begun), int(seen))
@@ -100,7 +100,7 @@ def _put(request: Request, response: Response, session: Session) -> None:
     value = f"{session.id}.{session.begun}.{session.seen}"
     response.set_cookie(
         _name(request),
-        services.links.sign(_purpose(services, session.token), value),
+        services.links.sign_timed(_purpose(services, session.token), value),
         max_age=max((session.expires() - services.clock()) // 1000, 0),
         path="/",
         secure=_is_secure(request),

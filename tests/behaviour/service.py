@@ -15,7 +15,7 @@ import pytest
 from starlette.applications import Starlette
 
 from receiver.app import create_app
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.providers import CONFIG_TYPES
 from receiver.store import schema
@@ -250,7 +250,7 @@ class Stage:
         named = {name if name.split("_")[0].lower() in KNOWN else f"RECEIVER_{name}": value
                  for name, value in variables.items()}  # fmt: skip
         directory = Path(named.get("RECEIVER_DATA_DIR") or self.directory)
-        settings = with_secrets(Settings.load(environment(self.provider, directory, **named), CONFIG_TYPES))
+        settings = with_generated_secrets(Settings.load(environment(self.provider, directory, **named), CONFIG_TYPES))
         file = directory / "receiver.db"
         if not file.exists():
             directory.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from receiver.outbound.client import CONNECTIONS
+from receiver.outbound.client import MAX_REQUESTS
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import hangs, says
 from tests.behaviour.service import Stage
@@ -38,16 +38,16 @@ async def test_orders_that_hang_do_not_hold_up_checks_that_are_due(stage: Stage)
         stage.provider.on_create(REVID, says(REVID.accepted("asked")))
         asked = await service.order(REVID.order())
         stage.provider.on_create(REVID, says({"message": "busy"}, 429, Retry_After="1"))
-        for n in range(3 * CONNECTIONS):
+        for n in range(3 * MAX_REQUESTS):
             await service.order(REVID.order(f"{n}"))
         stage.provider.on_create(REVID, hangs())
         bought = len(stage.provider.bought())
         stage.clock.advance(GRACE + 1)
         sweeping = asyncio.create_task(service.poll())
         await service.until_state(asked["id"], "succeeded")
-        await stage.provider.until(lambda: len(stage.provider.bought()) == bought + CONNECTIONS)
+        await stage.provider.until(lambda: len(stage.provider.bought()) == bought + MAX_REQUESTS)
         [(leased,)] = service.database.rows("SELECT count(*) FROM task WHERE leased_until IS NOT NULL")
-        assert leased == CONNECTIONS, "no more are claimed than there are places"
+        assert leased == MAX_REQUESTS, "no more are claimed than there are places"
         stage.provider.on_create(REVID)
         stage.provider.release()
         await sweeping

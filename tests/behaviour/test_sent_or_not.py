@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from receiver.outbound.client import CONNECTIONS
+from receiver.outbound.client import MAX_REQUESTS
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, WITHOUT_KEYS, Family
 from tests.behaviour.provider import Provider, Script, cuts, drips, hangs, says, shows, slams, writes, zips
 from tests.behaviour.service import DEAD_PORT, NOW, Service, Stage, Task, milliseconds
@@ -315,7 +315,7 @@ async def test_an_order_that_found_no_free_connection_was_not_received(stage: St
     stage.provider.on_create(REVID, hangs())
     async with stage.serve() as service:
         orders = asyncio.gather(*(service.order(REVID.order(f"{number}")) for number in range(40)))
-        await stage.provider.until(lambda: len(stage.provider.bought()) == CONNECTIONS)
+        await stage.provider.until(lambda: len(stage.provider.bought()) == MAX_REQUESTS)
         move_on(30)
         tasks = await orders
         states = [(await service.until(it["id"], _has_ended))["state"] for it in tasks]

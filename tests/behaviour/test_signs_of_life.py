@@ -42,7 +42,7 @@ async def test_the_poller_leaves_them_again_and_again(service: Service) -> None:
 
 async def test_a_lost_place_is_written_down_for_doctor(service: Service) -> None:
     services: Services = service.app.state.services
-    services.outbound.on_lost_place("revid")
+    services.outbound.on_lost_slot("revid")
     await services.background.drain(HANG)
     rows = service.database.rows("SELECT at FROM heartbeat WHERE name = 'lost_place:revid'")
     assert rows == [(service.clock(),)]

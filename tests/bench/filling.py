@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.ids import new_id
 from receiver.core.links import CALLBACKS
@@ -30,7 +30,7 @@ async def fill(
     environ: Mapping[str, str], number: int, *, prompt: str = "a paper boat", checked_after: int = CHECKED_AFTER
 ) -> list[Waiting]:
     """Create the database and so many tasks of `revid` in it."""
-    settings = with_secrets(Settings.load(environ, CONFIG_TYPES))
+    settings = with_generated_secrets(Settings.load(environ, CONFIG_TYPES))
     schema.migrate(settings.database)
     services = Services.open(settings)
     now = services.clock()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.config.keys import guessable, known, prepare_data_dir, with_secrets
+from receiver.config.keys import list_secrets, list_weak_secrets, prepare_data_dir, with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.errors import ConfigError
 from receiver.providers import CONFIG_TYPES
@@ -34,19 +34,19 @@ def mode(path: Path) -> int:
 
 
 def test_secrets_are_made_once_and_read_again(tmp_path: Path) -> None:
-    made = secrets(with_secrets(settings(tmp_path / "data")))
+    made = secrets(with_generated_secrets(settings(tmp_path / "data")))
     (key,), (token,) = made
     assert key != token
     assert min(len(key), len(token)) >= 40
-    assert secrets(with_secrets(settings(tmp_path / "data"))) == made
-    assert secrets(with_secrets(settings(tmp_path / "other"))) != made
+    assert secrets(with_generated_secrets(settings(tmp_path / "data"))) == made
+    assert secrets(with_generated_secrets(settings(tmp_path / "other"))) != made
 
 
 def test_nobody_else_can_read_them_whatever_the_umask(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "data"
     before = os.umask(0)
     try:
-        with_secrets(settings(directory))
+        with_generated_secrets(settings(directory))
     finally:
         os.umask(before)
     assert mode(directory) == 0o700
@@ -55,27 +55,27 @@ def test_nobody_else_can_read_them_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_configured_secrets_win_and_are_written_nowhere(tmp_path: Path) -> None:
     given = settings(tmp_path / "data", RECEIVER_SECRET_KEYS="one,two", RECEIVER_API_TOKENS="three")
-    assert secrets(with_secrets(given)) == (["one", "two"], ["three"])
+    assert secrets(with_generated_secrets(given)) == (["one", "two"], ["three"])
     assert not (tmp_path / "data").exists()
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
-    made = with_secrets(settings(tmp_path / "data", RECEIVER_API_TOKENS="given"))
+    made = with_generated_secrets(settings(tmp_path / "data", RECEIVER_API_TOKENS="given"))
     assert secrets(made)[1] == ["given"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_keys"]
 
 
 def test_a_secret_of_ones_own_may_be_put_into_the_file(tmp_path: Path) -> None:
     (tmp_path / "api_tokens").write_text("my-own-token\n")
-    assert secrets(with_secrets(settings(tmp_path)))[1] == ["my-own-token"]
+    assert secrets(with_generated_secrets(settings(tmp_path)))[1] == ["my-own-token"]
 
 
 MAKE = f"""
 from pathlib import Path
-from receiver.config.keys import _generated, prepare_data_dir
+from receiver.config.keys import _read_or_generate, prepare_data_dir
 {WHEN_ALL_ARE_READY}
 prepare_data_dir(Path(sys.argv[1]).parent)
-print(_generated(Path(sys.argv[1])))
+print(_read_or_generate(Path(sys.argv[1])))
 """
 
 
@@ -111,7 +111,7 @@ def test_a_file_without_a_secret_is_named_and_not_replaced(tmp_path: Path, conte
     file = tmp_path / "secret_keys"
     file.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        with_secrets(settings(tmp_path))
+        with_generated_secrets(settings(tmp_path))
     assert str(file) in str(caught.value)
     assert file.read_bytes() == content
 
@@ -119,14 +119,14 @@ def test_a_file_without_a_secret_is_named_and_not_replaced(tmp_path: Path, conte
 def test_a_secret_that_is_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "api_tokens").mkdir()
     with pytest.raises(ConfigError, match="api_tokens"):
-        with_secrets(settings(tmp_path))
+        with_generated_secrets(settings(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["a-file", "a-file/data"])
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path, place: str) -> None:
     (tmp_path / "a-file").write_text("in the way")
     with pytest.raises(ConfigError, match="RECEIVER_DATA_DIR") as caught:
-        with_secrets(settings(tmp_path / place))
+        with_generated_secrets(settings(tmp_path / place))
     assert str(tmp_path / place) in str(caught.value)
 
 
@@ -134,7 +134,7 @@ def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> Non
     directory = tmp_path / "data"
     directory.mkdir()
     with read_only(directory), pytest.raises(ConfigError, match="RECEIVER_DATA_DIR") as caught:
-        with_secrets(settings(directory))
+        with_generated_secrets(settings(directory))
     assert str(directory) in str(caught.value)
     assert list(directory.iterdir()) == []
 
@@ -178,15 +178,17 @@ def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
     database = "postgres://user:p%40ss?word@db.example.com/x?sslmode=require&password=another"
     found = settings(tmp_path, **environ, RECEIVER_DATABASE_URL=database)
     secret = {value for name, value in environ.items() if not name.endswith("_URL")} - {"sign-1,sign-2"}
-    assert set(known(found)) == secret | {"sign-1", "sign-2", "p%40ss?word", "p@ss?word", "another"}
-    assert known(settings(tmp_path, **environ, RECEIVER_DATABASE_URL="postgres://user@db.example.com/x"))[-1] != ""
-    assert known(settings(tmp_path)) == [], "the sandbox's keys are the word"
+    assert set(list_secrets(found)) == secret | {"sign-1", "sign-2", "p%40ss?word", "p@ss?word", "another"}
+    assert (
+        list_secrets(settings(tmp_path, **environ, RECEIVER_DATABASE_URL="postgres://user@db.example.com/x"))[-1] != ""
+    )
+    assert list_secrets(settings(tmp_path)) == [], "the sandbox's keys are the word"
 
 
 def test_keys_and_tokens_that_can_be_guessed_are_named_and_not_shown(tmp_path: Path) -> None:
     short = settings(tmp_path, RECEIVER_SECRET_KEYS=f"{'k' * 16},shrt", RECEIVER_API_TOKENS="t" * 15)
-    sentences = guessable(short)
+    sentences = list_weak_secrets(short)
     assert [sentence.split()[0] for sentence in sentences] == ["RECEIVER_SECRET_KEYS", "RECEIVER_API_TOKENS"]
     assert not any("shrt" in sentence or "tttt" in sentence for sentence in sentences)
-    assert guessable(settings(tmp_path, RECEIVER_SECRET_KEYS="k" * 16, RECEIVER_API_TOKENS="t" * 16)) == []
-    assert guessable(with_secrets(settings(tmp_path))) == []
+    assert list_weak_secrets(settings(tmp_path, RECEIVER_SECRET_KEYS="k" * 16, RECEIVER_API_TOKENS="t" * 16)) == []
+    assert list_weak_secrets(with_generated_secrets(settings(tmp_path))) == []

@@ -70,7 +70,7 @@ def test_the_defaults_are_those_of_the_interface() -> None:
     assert {name: getattr(found, name) for name in DEFAULTS} == DEFAULTS
     assert set(VARIABLES) == set(DEFAULTS)
     assert not found.sandbox
-    assert found.unknown == ()
+    assert found.warnings == ()
     assert found.database == f"sqlite:///{Path.cwd() / 'data' / 'receiver.db'}"
 
 
@@ -173,7 +173,7 @@ def test_a_bad_setting_is_named_with_what_is_wrong_and_an_example(variable: str,
 def test_the_example_in_the_message_works(variable: str) -> None:
     _, _, example = faults(KEY | {variable: BAD[variable][0]})[variable].partition(f"; for example {variable}=")
     for value in example.split(" or "):
-        assert load(KEY | {variable: value}).unknown == ()
+        assert load(KEY | {variable: value}).warnings == ()
 
 
 def test_every_bad_setting_is_named_in_one_message() -> None:
@@ -201,9 +201,9 @@ def test_a_webhook_secret_is_taken_where_a_signature_is_documented() -> None:
 
 def test_a_variable_that_looks_like_ours_is_pointed_out() -> None:
     found = load(KEY | {"RECEIVER_PUBLIC_URI": "https://h.example.com", "RECEIVER_X": SECRET, "PATH": "/bin"})
-    assert found.unknown == (
-        "RECEIVER_PUBLIC_URI is no setting of this service; did you mean RECEIVER_PUBLIC_URL?",
-        "RECEIVER_X is no setting of this service",
+    assert found.warnings == (
+        "RECEIVER_PUBLIC_URI is not a setting; did you mean RECEIVER_PUBLIC_URL?",
+        "RECEIVER_X is not a setting",
     )
 
 
@@ -370,7 +370,7 @@ def test_an_address_that_the_sandbox_could_not_reach_itself_at_is_a_settings_err
 
 
 def test_the_sandbox_follows_to_the_port_that_was_really_bound() -> None:
-    found = load({"PORT": "0"}).on_port(54321)
+    found = load({"PORT": "0"}).with_port(54321)
     assert (found.port, found.public_url) == (54321, "http://127.0.0.1:54321")
     assert {name: config.base_url for name, config in found.providers.items()} == {
         family: f"http://127.0.0.1:54321/sandbox/{family}" for family in CONFIG_TYPES
@@ -379,7 +379,7 @@ def test_the_sandbox_follows_to_the_port_that_was_really_bound() -> None:
 
 def test_outside_the_sandbox_the_bound_port_changes_no_address() -> None:
     given = KEY | {"PORT": "0", "RECEIVER_PUBLIC_URL": "https://hooks.example.com"}
-    found = load(given).on_port(54321)
+    found = load(given).with_port(54321)
     assert (found.port, found.public_url) == (54321, "https://hooks.example.com")
     assert found.providers == load(given).providers
 
@@ -414,6 +414,6 @@ def test_bad_settings_are_found_in_the_sandbox_too() -> None:
 def test_what_is_set_and_does_nothing_is_named() -> None:
     found = load({"REVID_BASE_URL": "https://x.example.com", "DATABASE_URL": "postgres://h/d", "GATEWAY_X_API_KEY": ""})
     assert found.sandbox
-    assert [sentence.split(" ", 1)[0] for sentence in found.unknown] == ["REVID_BASE_URL", "DATABASE_URL"]
+    assert [sentence.split(" ", 1)[0] for sentence in found.warnings] == ["REVID_BASE_URL", "DATABASE_URL"]
     further = load({"GATEWAY_X_API_KEY": "k", "GATEWAY_X_BASE_URL": "https://x.example.com"})
-    assert further.unknown == ()
+    assert further.warnings == ()

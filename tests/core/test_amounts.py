@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.core.amounts import times, to_credits, to_millionths
+from receiver.core.amounts import multiply, to_credits, to_millionths
 
 WRITTEN = st.decimals(min_value=0, max_value=10**9, places=6)
 
@@ -46,4 +46,4 @@ def test_what_is_not_known_stays_so() -> None:
 
 def test_a_tenth_and_two_tenths_are_three_tenths() -> None:
     assert to_credits(to_millionths(0.1) + to_millionths(0.2)) == 0.3
-    assert times(0.1, 3) == 0.3
+    assert multiply(0.1, 3) == 0.3

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from receiver.core.catalog import OWNED, Model, Parameter, by, fixed, per_second, refuse_owned
+from receiver.core.catalog import (
+    RESERVED_NAMES,
+    Model,
+    Parameter,
+    fixed_price,
+    price_by,
+    price_per_second,
+    refuse_reserved_names,
+)
 from receiver.core.errors import Fault, Invalid
 
 
@@ -24,7 +32,8 @@ PARAMETERS = {
     "images": Parameter("strings", max_items=2),
     "media": Parameter("objects"),
 }
-MODEL = Model(PARAMETERS, "A model", price=by({("10",): 50, ("15",): 60}, "n_frames"), rules=(_no_long_portraits,))
+PRICE = price_by({("10",): 50, ("15",): 60}, "n_frames")
+MODEL = Model(PARAMETERS, "A model", price=PRICE, rules=(_no_long_portraits,))
 BOUNDED = Model(
     {
         "count": Parameter("integer", minimum=4, maximum=15),
@@ -33,9 +42,9 @@ BOUNDED = Model(
         "step": Parameter("number", options=(5, 10)),
     }
 )
-HINTS = Model(PARAMETERS, "Hints", price=by({("10",): 50, ("15",): 60}, "n_frames"), hints=True)
-OPEN = Model(PARAMETERS, open=True)
-UNDESCRIBED = Model(price=fixed(20))
+ADVISORY = Model(PARAMETERS, "Advisory", price=PRICE, advisory=True)
+OPEN = Model(PARAMETERS, additional_parameters=True)
+UNDESCRIBED = Model(price=fixed_price(20))
 
 
 def faults(model: Model, given: dict[str, Any]) -> dict[str, str]:
@@ -66,20 +75,20 @@ def test_a_good_order_has_no_faults(given: dict[str, Any]) -> None:
     [
         pytest.param("prompt", "", "must not be empty", id="empty"),
         pytest.param("prompt", " \n", "must not be empty", id="blank"),
-        pytest.param("prompt", "x" * 21, "has 21 characters; at most 20 are taken", id="too long"),
-        pytest.param("prompt", None, "must be a text, not null", id="null"),
-        pytest.param("prompt", ["a"], "must be a text, not a list", id="a list"),
+        pytest.param("prompt", "x" * 21, "has 21 characters; the maximum is 20", id="too long"),
+        pytest.param("prompt", None, "must be a string, not null", id="null"),
+        pytest.param("prompt", ["a"], "must be a string, not a list", id="a list"),
         pytest.param("n_frames", "20", 'must be one of: "10", "15", not "20"', id="not an option"),
-        pytest.param("n_frames", 10, 'must be a text, one of "10", "15", not 10', id="a number for a text"),
+        pytest.param("n_frames", 10, 'must be a string, one of "10", "15", not 10', id="a number for a text"),
         pytest.param("seconds", "8", 'must be a whole number, one of 4, 8, 12, not "8"', id="a text for a number"),
         pytest.param("seconds", 8.0, "must be a whole number, one of 4, 8, 12, not 8.0", id="a real number"),
         pytest.param("seconds", True, "must be a whole number, one of 4, 8, 12, not true", id="a flag for a number"),
         pytest.param("seconds", 10**300, "must be one of: 4, 8, 12, not 1000", id="a huge number"),
         pytest.param("watermark", "true", 'must be true or false, not "true"', id="a text for a flag"),
         pytest.param("watermark", 1, "must be true or false, not 1", id="a number for a flag"),
-        pytest.param("images", "u", 'must be a list of texts, not "u"', id="a text for a list"),
-        pytest.param("images", ["u", 1], "must be a list of texts", id="a number in a list of texts"),
-        pytest.param("images", ["u"] * 3, "has 3 items; at most 2 are taken", id="too many"),
+        pytest.param("images", "u", 'must be a list of strings, not "u"', id="a text for a list"),
+        pytest.param("images", ["u", 1], "must be a list of strings", id="a number in a list of texts"),
+        pytest.param("images", ["u"] * 3, "has 3 items; the maximum is 2", id="too many"),
         pytest.param("media", ["u"], "must be a list of objects", id="a text in a list of objects"),
         pytest.param("media", {"url": "u"}, "must be a list of objects, not an object", id="an object for a list"),
         pytest.param("shape", "potrait", 'did you mean "portrait"?', id="a slip"),
@@ -121,11 +130,11 @@ def test_a_number_outside_its_bounds_is_a_fault(name: str, value: Any, words: st
     "given",
     [{"count": 4}, {"count": 15}, {"scale": 0}, {"scale": 1.0}, {"scale": 0.25}, {"any": -1e300}, {"step": 5.0}],
 )
-def test_a_number_within_its_bounds_is_none(given: dict[str, Any]) -> None:
+def test_a_number_within_its_bounds_is_no_fault(given: dict[str, Any]) -> None:
     assert faults(BOUNDED, given) == {}
 
 
-def test_every_fault_is_named_at_once_each_with_its_place() -> None:
+def test_every_fault_is_reported_at_once_each_with_its_place() -> None:
     with pytest.raises(Invalid) as caught:
         MODEL.validate({"n_frames": 10, "zzz": 1})
     assert {fault.loc for fault in caught.value.faults} == {
@@ -137,12 +146,12 @@ def test_every_fault_is_named_at_once_each_with_its_place() -> None:
         assert part in str(caught.value)
 
 
-def test_of_very_many_unknown_names_the_first_are_told() -> None:
+def test_of_very_many_unknown_names_only_the_first_are_listed() -> None:
     given = {"prompt": "x"} | {f"name{n}": 1 for n in range(40_000)}
     assert list(faults(MODEL, given)) == [f"input.name{n}" for n in range(10)]
 
 
-def test_a_rule_between_parameters_sees_defaults_and_speaks_when_nothing_else_is_wrong() -> None:
+def test_a_rule_between_parameters_sees_defaults_and_runs_when_nothing_else_is_wrong() -> None:
     wrong = {"prompt": "a", "shape": "portrait", "n_frames": "15"}
     assert faults(MODEL, wrong) == {"input.n_frames": 'must be "10" for a portrait'}
     assert faults(MODEL, wrong | {"watermark": 1}).keys() == {"input.watermark"}
@@ -151,31 +160,34 @@ def test_a_rule_between_parameters_sees_defaults_and_speaks_when_nothing_else_is
     }
 
 
-def test_an_open_model_passes_names_that_its_document_leaves_out() -> None:
+def test_a_model_with_additional_parameters_accepts_unlisted_names() -> None:
     assert faults(OPEN, {"prompt": "a", "image_urls": ["u"]}) == {}
     assert faults(OPEN, {"prompt": "a", "n_frames": 10}).keys() == {"input.n_frames"}
 
 
 def test_a_model_without_described_parameters_checks_nothing_and_fills_in_nothing() -> None:
-    assert not UNDESCRIBED.validates
+    assert not UNDESCRIBED.is_validated
     assert faults(UNDESCRIBED, {"anything": [None]}) == {}
-    assert UNDESCRIBED.complete({"anything": 1}) == {"anything": 1}
-    assert MODEL.validates
+    assert UNDESCRIBED.with_defaults({"anything": 1}) == {"anything": 1}
+    assert MODEL.is_validated
 
 
-def test_hints_refuse_nothing_and_send_no_defaults_but_are_shown_and_priced() -> None:
+def test_advisory_parameters_refuse_nothing_and_send_no_defaults_but_are_shown_and_priced() -> None:
     wrong = {"n_frames": "15", "zzz": 1, "seconds": "8", "shape": "round"}
-    assert not HINTS.validates
-    assert faults(HINTS, wrong) == {}
-    assert HINTS.complete(wrong) == wrong
-    assert HINTS.complete({}) == {}
-    assert (HINTS.estimate(wrong), HINTS.estimate({})) == (60, 50)  # what is not sent, the provider fills in itself
-    assert HINTS.schema() == MODEL.schema() | {"additionalProperties": True}
+    assert not ADVISORY.is_validated
+    assert faults(ADVISORY, wrong) == {}
+    assert ADVISORY.with_defaults(wrong) == wrong
+    assert ADVISORY.with_defaults({}) == {}
+    assert (ADVISORY.estimate(wrong), ADVISORY.estimate({})) == (
+        60,
+        50,
+    )  # the provider fills in what is not sent
+    assert ADVISORY.schema() == MODEL.schema() | {"additionalProperties": True}
 
 
 def test_defaults_are_filled_in_where_documents_give_them_and_never_over_what_was_given() -> None:
     given = {"prompt": "a", "n_frames": "15", "other": None}
-    assert MODEL.complete(given) == given | {"shape": "landscape", "watermark": False}
+    assert MODEL.with_defaults(given) == given | {"shape": "landscape", "watermark": False}
     assert given == {"prompt": "a", "n_frames": "15", "other": None}
 
 
@@ -215,7 +227,7 @@ def test_an_estimate_is_the_documented_price_or_none(
     ],
 )
 def test_a_price_a_second_counts_the_seconds_as_number_or_text(given: dict[str, Any], credits_: float | None) -> None:
-    assert Model(price=per_second({("s",): 2.5, ("l",): 19}, "size")).estimate(given) == credits_
+    assert Model(price=price_per_second({("s",): 2.5, ("l",): 19}, "size")).estimate(given) == credits_
 
 
 def test_the_schema_says_what_validation_holds_an_order_to() -> None:
@@ -250,10 +262,10 @@ OWNED_NAMES = ["model", "callBackUrl", "callback_url", "request_type", "notify_h
 @pytest.mark.parametrize("name", OWNED_NAMES)
 def test_a_name_that_the_adapter_fills_in_is_refused_in_an_input(name: str) -> None:
     with pytest.raises(Invalid) as caught:
-        refuse_owned({"prompt": "a", name: "b"})
+        refuse_reserved_names({"prompt": "a", name: "b"})
     assert [fault.loc for fault in caught.value.faults] == [("input", name)]
 
 
 def test_no_other_name_is_refused_for_that_reason() -> None:
-    assert set(OWNED_NAMES) == OWNED
-    refuse_owned({"prompt": "a", "provider": "official", "Model": 1})
+    assert set(OWNED_NAMES) == RESERVED_NAMES
+    refuse_reserved_names({"prompt": "a", "provider": "official", "Model": 1})

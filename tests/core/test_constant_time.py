@@ -22,7 +22,7 @@ from receiver.config.settings import Settings
 from receiver.core.errors import Forged
 from receiver.core.ids import new_id
 from receiver.core.links import Links
-from receiver.core.signatures import require_signature, require_standard
+from receiver.core.signatures import require_signature, require_standard_webhook
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
 from receiver.web.access import token_of
@@ -38,7 +38,7 @@ WELCH = 4.5
 
 
 def callback_token(_services: Services, signature: str) -> bool:
-    return LINKS.task_of("revid", f"{TASK}.{signature}") is not None
+    return LINKS.read_task_id("revid", f"{TASK}.{signature}") is not None
 
 
 def api_token(services: Services, given: str) -> bool:
@@ -56,7 +56,7 @@ def kie(_services: Services, signature: str) -> bool:
 def rivya(_services: Services, signature: str) -> bool:
     headers = {"webhook-id": "m", "webhook-timestamp": "1795176000", "webhook-signature": f"v1,{signature}"}
     try:
-        require_standard(headers, BODY, [KEY], 1_795_176_000_000)
+        require_standard_webhook(headers, BODY, [KEY], 1_795_176_000_000)
     except Forged:
         return False
     return True

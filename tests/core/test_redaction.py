@@ -74,7 +74,7 @@ ENCODINGS: dict[str, Callable[[bytes], str]] = {
 
 @pytest.mark.parametrize("writing", WRITINGS)
 def test_the_token_of_an_echoed_callback_url_is_not_shown(writing: str) -> None:
-    shown = Redactor([]).text(f"before {WRITINGS[writing](URL)} after")
+    shown = Redactor([]).redact_text(f"before {WRITINGS[writing](URL)} after")
     assert REDACTED in shown
     assert SIGNATURE not in shown
     assert TASK not in shown
@@ -88,7 +88,7 @@ def test_the_token_of_an_echoed_callback_url_is_not_shown(writing: str) -> None:
 def test_a_secret_is_not_shown(writing: str, key: str) -> None:
     written = WRITINGS[writing](f"left{key}right")
     before, after = written.index("left") + 4, written.index("right")
-    assert Redactor(KEYS).text(written) == written[:before] + REDACTED + written[after:]
+    assert Redactor(KEYS).redact_text(written) == written[:before] + REDACTED + written[after:]
 
 
 @pytest.mark.row("C8")
@@ -97,7 +97,7 @@ def test_a_secret_is_not_shown(writing: str, key: str) -> None:
 @pytest.mark.parametrize("before", ["", "a", "ab", "Basic:"])
 def test_a_secret_inside_of_something_encoded_is_not_shown(before: str, key: str, encoding: str) -> None:
     encode = ENCODINGS[encoding]
-    shown = Redactor(KEYS).text(f"<{encode(f'{before}{key} and more'.encode())}>")
+    shown = Redactor(KEYS).redact_text(f"<{encode(f'{before}{key} and more'.encode())}>")
     assert REDACTED in shown
     # What is left tells less than the three bytes that an encoding writes at once, on either side.
     assert len(shown) <= len(f"<{encode(f'{before}{REDACTED} and more'.encode())}>") + 16
@@ -106,7 +106,7 @@ def test_a_secret_inside_of_something_encoded_is_not_shown(before: str, key: str
 
 @pytest.mark.parametrize("before", ["", "a", "ab"])
 def test_the_token_of_a_callback_url_in_base64_is_not_shown(before: str) -> None:
-    shown = Redactor([]).text(base64.b64encode(f"{before}{URL}".encode()).decode() + '", "x": 1}')
+    shown = Redactor([]).redact_text(base64.b64encode(f"{before}{URL}".encode()).decode() + '", "x": 1}')
     assert shown.endswith(f'{REDACTED}", "x": 1}}')
     assert base64.b64encode(TOKEN.encode()).decode()[8:20] not in shown
 
@@ -116,54 +116,54 @@ def test_the_token_of_a_callback_url_in_base64_is_not_shown(before: str) -> None
 @pytest.mark.parametrize("key", KEYS)
 def test_the_beginning_of_a_secret_after_which_a_text_was_cut_is_not_shown(key: str, cut: str) -> None:
     for kept in range(8, len(key)):
-        shown = Redactor(KEYS).text(f"the key is {key[:kept]}{cut}")
+        shown = Redactor(KEYS).redact_text(f"the key is {key[:kept]}{cut}")
         assert shown == f"the key is {REDACTED}{cut}"
-    assert Redactor(KEYS).text(f"{key[:8]} is how it begins") == f"{key[:8]} is how it begins"
+    assert Redactor(KEYS).redact_text(f"{key[:8]} is how it begins") == f"{key[:8]} is how it begins"
 
 
 def test_half_a_secret_is_not_shown_where_this_service_cuts_by_itself() -> None:
     redactor, key = Redactor(KEYS), KEYS[0]
     for before in range(150, 200):
         page = httpx.Response(500, text=f"<p>{'x' * before} {key} and more</p>" + "y" * 200)
-        shown = redactor.text(f"HTTP 500: {glimpse(page)} or so")
+        shown = redactor.redact_text(f"HTTP 500: {glimpse(page)} or so")
         assert key[:9] not in shown
-        assert key[:9] not in redactor.text(wire.text("x" * (1800 + before) + key) or "")
+        assert key[:9] not in redactor.redact_text(wire.read_text("x" * (1800 + before) + key) or "")
 
 
 def test_a_signed_id_is_not_shown_wherever_it_stands() -> None:
-    assert Redactor([]).text(f"hook {TOKEN}, task {TASK}.") == f"hook {TASK}.{REDACTED}, task {TASK}."
+    assert Redactor([]).redact_text(f"hook {TOKEN}, task {TASK}.") == f"hook {TASK}.{REDACTED}, task {TASK}."
 
 
 def test_a_results_url_keeps_what_is_no_secret_so_that_it_works() -> None:
     url = f"https://cdn.example.com/callbacks/revid/out.mp4?jwt=a.b.{'c' * 43}&key="
-    assert Redactor(KEYS).url(url) == url
-    assert Redactor(KEYS).url(url + KEYS[0]) == url + REDACTED
-    assert SIGNATURE not in Redactor(KEYS).url(f"https://cdn.example.com/?hook={quote(URL, safe='')}")
+    assert Redactor(KEYS).redact_url(url) == url
+    assert Redactor(KEYS).redact_url(url + KEYS[0]) == url + REDACTED
+    assert SIGNATURE not in Redactor(KEYS).redact_url(f"https://cdn.example.com/?hook={quote(URL, safe='')}")
 
 
 def test_the_longer_of_two_secrets_leaves_no_rest() -> None:
-    shown = Redactor(["secret-0", "secret-0-and-more"]).text("secret-0-and-more secret-0")
+    shown = Redactor(["secret-0", "secret-0-and-more"]).redact_text("secret-0-and-more secret-0")
     assert shown == f"{REDACTED} {REDACTED}"
 
 
 def test_what_is_short_is_no_secret_and_no_secret_at_all_is_none() -> None:
     text = "a sandbox of the word"
-    assert Redactor(["sandbox", "", "a"]).text(text) == text
-    assert Redactor([]).text(text) == text
+    assert Redactor(["sandbox", "", "a"]).redact_text(text) == text
+    assert Redactor([]).redact_text(text) == text
 
 
 def test_secrets_stand_for_themselves_and_not_for_a_pattern() -> None:
-    assert Redactor(["a.b*c(d)[e"]).text("aXbbc(d)[e a.b*c(d)[e") == f"aXbbc(d)[e {REDACTED}"
+    assert Redactor(["a.b*c(d)[e"]).redact_text("aXbbc(d)[e a.b*c(d)[e") == f"aXbbc(d)[e {REDACTED}"
 
 
 @given(st.text())
 def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
-    assert Redactor(KEYS).text(text) == text
+    assert Redactor(KEYS).redact_text(text) == text
 
 
 @given(before=st.text(max_size=50), after=st.text(max_size=50), key=st.sampled_from(KEYS))
 def test_a_secret_is_found_wherever_it_stands(before: str, after: str, key: str) -> None:
-    assert key not in Redactor(KEYS).text(before + key + after)
+    assert key not in Redactor(KEYS).redact_text(before + key + after)
 
 
 def test_headers_that_carry_credentials_are_not_shown() -> None:
@@ -178,7 +178,7 @@ def test_headers_that_carry_credentials_are_not_shown() -> None:
         "x-echo": KEYS[0],
         "content-type": "application/json",
     }
-    shown = Redactor(KEYS).headers(headers)
+    shown = Redactor(KEYS).redact_headers(headers)
     assert list(shown) == list(headers)
     assert [name for name, value in shown.items() if value == REDACTED] == [
         "Authorization", "cookie", "Set-Cookie", "X-API-Key", "proxy-authorization", "X-Auth-Token", "x-echo"
@@ -192,7 +192,7 @@ def test_headers_that_carry_credentials_are_not_shown() -> None:
 )
 def test_a_hostile_text_takes_no_time(hostile: str) -> None:
     began = time.thread_time()
-    assert Redactor([*KEYS, "/starts-with-a-slash", "%starts"]).text(hostile)
+    assert Redactor([*KEYS, "/starts-with-a-slash", "%starts"]).redact_text(hostile)
     spent = time.thread_time() - began
     assert spent < processor_seconds(2)
 
@@ -200,7 +200,7 @@ def test_a_hostile_text_takes_no_time(hostile: str) -> None:
 def test_values_are_redacted_and_stay_values() -> None:
     redactor = Redactor(["12345678", "null, true", "s" * 12])
     value = {"n": 12345678, "f": 12345678.5, "l": [None, True, 1234567, "a null, true b"], "s" * 12: {"x": "s" * 12}}
-    assert redactor.value(value) == {
+    assert redactor.redact_value(value) == {
         "n": REDACTED,
         "f": f"{REDACTED}.5",
         "l": [None, True, 1234567, f"a {REDACTED} b"],

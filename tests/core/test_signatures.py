@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.core.errors import Forged
-from receiver.core.signatures import require_recent, require_signature, require_standard, standard_key
+from receiver.core.signatures import parse_webhook_secret, require_recent, require_signature, require_standard_webhook
 
 pytestmark = pytest.mark.row("C4")
 
@@ -32,12 +32,12 @@ class Vector:
             "webhook-signature": self.signature,
         }
         moment = SIGNED_AT[self.secret] if now is None else now
-        return passes(headers, self.body, keys or [standard_key(self.secret)], moment)
+        return passes(headers, self.body, keys or [parse_webhook_secret(self.secret)], moment)
 
 
 def passes(headers: dict[str, str], body: bytes, keys: list[bytes], now: int) -> bool:
     try:
-        require_standard(headers, body, keys, now * 1000)
+        require_standard_webhook(headers, body, keys, now * 1000)
     except Forged:
         return False
     return True
@@ -213,14 +213,14 @@ def test_one_right_signature_in_a_list_is_enough(listed: str) -> None:
 @pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
 def test_a_missing_header_is_refused(name: str) -> None:
     headers = {"webhook-id": SIGNED.message, "webhook-timestamp": SIGNED.time, "webhook-signature": GOOD}
-    key = standard_key(SIGNED.secret)
+    key = parse_webhook_secret(SIGNED.secret)
     assert passes(headers, SIGNED.body, [key], NOW)
     assert not passes({kept: value for kept, value in headers.items() if kept != name}, SIGNED.body, [key], NOW)
     assert not passes(headers | {name: ""}, SIGNED.body, [key], NOW)
 
 
 def test_any_of_several_keys_will_do_and_no_key_never_does() -> None:
-    right, other = standard_key(SIGNED.secret), standard_key(OPENAI.secret)
+    right, other = parse_webhook_secret(SIGNED.secret), parse_webhook_secret(OPENAI.secret)
     assert SIGNED.holds(keys=[other, right])
     assert SIGNED.holds(keys=[right, other])
     assert not SIGNED.holds(keys=[other])
@@ -276,7 +276,7 @@ def test_a_right_signature_spelled_another_way_is_refused() -> None:
     ],
 )
 def test_a_secret_is_base64_after_its_prefix_and_its_own_text_without(secret: str, key: bytes) -> None:
-    assert standard_key(secret) == key
+    assert parse_webhook_secret(secret) == key
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_secret_is_base64_after_its_prefix_and_its_own_text_without(secret: st
 )
 def test_a_secret_that_is_none_is_a_value_error(secret: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - settings turn any of them into their own words
-        standard_key(secret)
+        parse_webhook_secret(secret)
 
 
 # --- anything at all
@@ -300,4 +300,4 @@ def test_nothing_but_forged_comes_out_of_any_header(
 ) -> None:
     headers = {"webhook-id": message, "webhook-timestamp": time_, "webhook-signature": signature}
     with pytest.raises(Forged):
-        require_standard(headers, body, [b"a key that nobody knows"], now)
+        require_standard_webhook(headers, body, [b"a key that nobody knows"], now)

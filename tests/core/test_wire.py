@@ -206,15 +206,15 @@ def test_broken_json_inside_json_is_unreadable(value: str) -> None:
     ],
 )
 def test_a_text_is_clean_and_bounded_and_never_empty(value: Any, expected: str | None) -> None:
-    assert wire.text(value) == expected
+    assert wire.read_text(value) == expected
 
 
 @given(value=hostile.texts)
 def test_clean_text_fits_every_database_and_clean_text_stays_as_it_is(value: str) -> None:
-    cleaned = wire.clean(value)
+    cleaned = wire.clean_text(value)
     cleaned.encode("utf-8")
     assert "\0" not in cleaned
-    assert wire.clean(cleaned) == cleaned
+    assert wire.clean_text(cleaned) == cleaned
     if "\0" not in value and not any(0xD800 <= ord(character) < 0xE000 for character in value):
         assert cleaned == value
 
@@ -240,7 +240,7 @@ def test_clean_text_fits_every_database_and_clean_text_stays_as_it_is(value: str
     ],
 )
 def test_a_remote_id_is_text_and_whole_numbers_keep_every_digit(value: Any, expected: str | None) -> None:
-    assert wire.identifier(value) == expected
+    assert wire.read_id(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_remote_id_is_text_and_whole_numbers_keep_every_digit(value: Any, expe
     ],
 )
 def test_the_first_key_with_a_value_is_taken(source: dict[str, Any], expected: Any) -> None:
-    assert wire.first(source, "a", "b") == expected
+    assert wire.first_value(source, "a", "b") == expected
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_the_first_key_with_a_value_is_taken(source: dict[str, Any], expected: A
     ],
 )
 def test_a_time_is_milliseconds_whatever_it_came_as_and_nonsense_is_unset(value: Any, expected: int | None) -> None:
-    found = wire.moment(value)
+    found = wire.parse_timestamp(value)
     assert found == expected
     assert type(found) is type(expected)
 
@@ -333,7 +333,7 @@ def test_a_time_is_milliseconds_whatever_it_came_as_and_nonsense_is_unset(value:
     ],
 )
 def test_progress_is_a_fraction_whatever_it_came_as(value: Any, expected: float | None) -> None:
-    assert wire.progress(value) == (expected if expected is None else pytest.approx(expected))
+    assert wire.parse_progress(value) == (expected if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_progress_is_a_fraction_whatever_it_came_as(value: Any, expected: float 
     ],
 )
 def test_a_whole_number_is_read_from_numbers_and_digits_only(value: Any, expected: int | None) -> None:
-    assert wire.whole(value) == expected
+    assert wire.parse_integer(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -364,22 +364,30 @@ def test_a_whole_number_is_read_from_numbers_and_digits_only(value: Any, expecte
     ],
 )
 def test_credits_are_finite_amounts(value: Any, expected: float | None) -> None:
-    assert wire.credit(value) == expected
+    assert wire.parse_credits(value) == expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [(["a", 1], ["a", 1]), ("a", ["a"]), (None, []), (7, []), ({}, [])])
-def test_a_lone_text_counts_as_a_list_of_one(value: Any, expected: list[Any]) -> None:
-    assert wire.strings(value) == expected
+def test_a_single_string_counts_as_a_list_of_one(value: Any, expected: list[Any]) -> None:
+    assert wire.as_list(value) == expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [({"a": 1}, {"a": 1}), ([], {}), ("{}", {}), (None, {})])
 def test_anything_but_an_object_counts_as_an_empty_one(value: Any, expected: dict[str, Any]) -> None:
-    assert wire.mapping(value) == expected
+    assert wire.as_mapping(value) == expected
 
 
 @thorough
 @given(value=hostile.values)
 def test_no_reading_of_a_field_ever_raises(value: Any) -> None:
-    for read in (wire.text, wire.identifier, wire.moment, wire.progress, wire.finite, wire.whole, wire.credit):
+    for read in (
+        wire.read_text,
+        wire.read_id,
+        wire.parse_timestamp,
+        wire.parse_progress,
+        wire.as_number,
+        wire.parse_integer,
+        wire.parse_credits,
+    ):
         read(value)
-    wire.first(wire.mapping(value), "a")
+    wire.first_value(wire.as_mapping(value), "a")

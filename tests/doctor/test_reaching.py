@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.core.links import NOWHERE
+from receiver.core.links import NOT_FOUND
 from receiver.doctor import Verdict
 from receiver.store import schema
 from receiver.store.engine import sqlite_module
@@ -175,7 +175,7 @@ async def test_another_installation_has_other_keys(installation: Installation, n
 
 
 async def test_a_service_whose_clock_is_too_wrong_to_believe_the_question(installation: Installation) -> None:
-    body, kind = json.dumps({"status": 404, "detail": NOWHERE}), "application/problem+json"
+    body, kind = json.dumps({"status": 404, "detail": NOT_FOUND}), "application/problem+json"
     wrong, right = (formatdate(time.time() - seconds, usegmt=True) for seconds in (7300, 100))
     seen = await answered_by(saying("404 X", body, Content_Type=kind, Date=wrong), installation)
     is_wrong(seen, "is 2 h off ours", "NTP")

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from receiver.core.errors import NotSent, ProviderError, Unconfirmed
-from receiver.outbound.client import CONNECTIONS, KEPT_CONNECTIONS, USER_AGENT, Kind, Outbound
-from receiver.outbound.decoding import MAX_ANSWER
+from receiver.outbound.client import MAX_IDLE_CONNECTIONS, MAX_REQUESTS, USER_AGENT, Kind, Outbound
+from receiver.outbound.decoding import MAX_ANSWER_BYTES
 from receiver.providers.base import PAID, Flow
 from tests.measuring import HANG, LOOP, move_on, until
 
@@ -142,7 +142,7 @@ async def outbound() -> AsyncIterator[Outbound]:
 
 
 async def buy(outbound: Outbound, url: str, account: str = "revid", **more: Any) -> httpx.Response:
-    return await outbound.run(account, buying(url, **more), answered=lambda _: None)
+    return await outbound.run(account, buying(url, **more), on_answer=lambda _: None)
 
 
 async def failure(outbound: Outbound, url: str) -> ProviderError:
@@ -254,9 +254,9 @@ async def test_a_tls_handshake_that_hangs_was_not_sent(outbound: Outbound) -> No
 @pytest.mark.row("E3")
 async def test_what_waited_for_a_connection_in_vain_was_not_sent(outbound: Outbound) -> None:
     async with Peer(answering(b"", linger=True)).listening() as peer:
-        orders = (buy(outbound, peer.url, headers={"X-Number": f"<{n}>"}) for n in range(CONNECTIONS + 5))
+        orders = (buy(outbound, peer.url, headers={"X-Number": f"<{n}>"}) for n in range(MAX_REQUESTS + 5))
         waiting = [asyncio.create_task(order) for order in orders]
-        await peer.asked(CONNECTIONS)
+        await peer.asked(MAX_REQUESTS)
         move_on(TIMEOUT)
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(result) for result in results} <= {Unconfirmed, NotSent}
@@ -303,7 +303,7 @@ def dripping(raw: bytes, then: bytes) -> Behave:
     return behave
 
 
-BOMB = gzip.compress(bytes(8 * MAX_ANSWER))
+BOMB = gzip.compress(bytes(8 * MAX_ANSWER_BYTES))
 RANDOM = zlib.compress(b'{"id": "1"}' * 50)
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 GZIP = b"Content-Encoding: gzip"
@@ -322,10 +322,10 @@ BROKEN = {
     "a head without end": answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 400_000),
     "two lengths": answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}"),
     "switched protocols": answering(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"),
-    "too much, declared": answering(http(b"x" * (MAX_ANSWER + 1))),
-    "too much, undeclared": answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_ANSWER + 1)),
+    "too much, declared": answering(http(b"x" * (MAX_ANSWER_BYTES + 1))),
+    "too much, undeclared": answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_ANSWER_BYTES + 1)),
     "a bomb": answering(http(BOMB, GZIP)),
-    "a bomb of the exact size": answering(http(gzip.compress(bytes(MAX_ANSWER + 1)), GZIP)),
+    "a bomb of the exact size": answering(http(gzip.compress(bytes(MAX_ANSWER_BYTES + 1)), GZIP)),
     "not gzip": answering(http(b'{"id":1}', GZIP)),
     "cut gzip": answering(http(gzip.compress(b'{"id":1}')[:-9], GZIP)),
     "gzip without its last byte": answering(http(gzip.compress(b'{"id":1}')[:-1], GZIP)),
@@ -375,7 +375,7 @@ async def test_a_body_that_nobody_takes_leaves_open_what_was_received(outbound: 
         return (yield httpx.Request("POST", url, content=b"x" * 30_000_000, extensions=dict(PAID)))
 
     async with Peer(full).listening() as peer:
-        sending = asyncio.create_task(outbound.run("revid", flow(peer.url), answered=lambda _: None))
+        sending = asyncio.create_task(outbound.run("revid", flow(peer.url), on_answer=lambda _: None))
         await until(lambda: peer.connections == 1)
         await peer.goes_on()
         move_on(TIMEOUT)
@@ -438,10 +438,10 @@ async def test_an_answer_is_read_whatever_its_form(outbound: Outbound, form: str
 
 
 async def test_the_largest_answer_is_read_plain_and_compressed(outbound: Outbound) -> None:
-    body = bytes(MAX_ANSWER)
+    body = bytes(MAX_ANSWER_BYTES)
     for raw in (http(body), http(gzip.compress(body), GZIP)):
         async with Peer(answering(raw)).listening() as peer:
-            assert len((await buy(outbound, peer.url)).content) == MAX_ANSWER
+            assert len((await buy(outbound, peer.url)).content) == MAX_ANSWER_BYTES
 
 
 @pytest.mark.parametrize("status", [b"201 Created", b"400 Bad Request", b"429 Slow Down", b"503 No", b"599 Odd"])
@@ -516,7 +516,7 @@ async def test_a_purchase_is_told_of_before_it_leaves_and_sends_what_it_is_told(
 
     async with Peer(answering(http())).listening() as peer:
         told = await outbound.run(
-            "revid", flow(), answered=lambda answer: order.append(f"answered {answer.status_code}"), before_paid=before
+            "revid", flow(), on_answer=lambda answer: order.append(f"answered {answer.status_code}"), before_paid=before
         )
         assert told == "200 200"
         assert order == ["answered 200", "before, 1 connections", "answered 200", "done"]
@@ -529,7 +529,7 @@ async def test_a_purchase_that_is_called_off_before_it_leaves_is_not_sent(outbou
 
     async with Peer(answering(http())).listening() as peer:
         with pytest.raises(LookupError):
-            await outbound.run("revid", buying(peer.url), answered=lambda _: None, before_paid=before)
+            await outbound.run("revid", buying(peer.url), on_answer=lambda _: None, before_paid=before)
         assert peer.connections == 0
 
 
@@ -548,8 +548,8 @@ async def test_purchases_take_fresh_connections_and_others_keep_theirs(outbound:
 async def test_many_purchases_at_once_never_share_a_connection() -> None:
     outbound = Outbound(TIMEOUT, lambda: NOW)
     async with Peer(answering(http(), keep=True)).listening() as peer:
-        await asyncio.gather(*(buy(outbound, peer.url) for _ in range(2 * CONNECTIONS + 3)))
-        assert peer.connections == 2 * CONNECTIONS + 3
+        await asyncio.gather(*(buy(outbound, peer.url) for _ in range(2 * MAX_REQUESTS + 3)))
+        assert peer.connections == 2 * MAX_REQUESTS + 3
     await outbound.close()
 
 
@@ -571,9 +571,9 @@ async def test_an_account_that_hangs_holds_up_no_other() -> None:
     ):
         hanging = [
             asyncio.create_task(buy(outbound, stuck.url, "stuck", paid=number % 2 == 0))
-            for number in range(2 * CONNECTIONS + 20)
+            for number in range(2 * MAX_REQUESTS + 20)
         ]
-        await stuck.asked(2 * CONNECTIONS)
+        await stuck.asked(2 * MAX_REQUESTS)
         for paid in (True, False):
             async with asyncio.timeout(HANG):
                 assert (await buy(outbound, well.url, "well", paid=paid)).status_code == 200
@@ -590,8 +590,8 @@ async def test_a_cancelled_request_gives_its_connection_back() -> None:
         Peer(answering(http())).listening() as well,
     ):
         for number in range(3):
-            hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(CONNECTIONS)]
-            await stuck.asked((number + 1) * CONNECTIONS)
+            hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(MAX_REQUESTS)]
+            await stuck.asked((number + 1) * MAX_REQUESTS)
             for task in hanging:
                 task.cancel()
             results = await asyncio.gather(*hanging, return_exceptions=True)
@@ -615,12 +615,12 @@ async def test_a_purchase_waits_for_its_turn_before_it_is_told_of_and_outside_it
         return request
 
     async def order(peer: Peer) -> httpx.Response:
-        return await outbound.run("revid", buying(peer.url), answered=lambda _: None, before_paid=before)
+        return await outbound.run("revid", buying(peer.url), on_answer=lambda _: None, before_paid=before)
 
     async with Peer(behave).listening() as peer:
-        orders = [asyncio.create_task(order(peer)) for _ in range(2 * CONNECTIONS)]
-        await peer.asked(CONNECTIONS)
-        assert (told[0], peer.connections) == (CONNECTIONS, CONNECTIONS)
+        orders = [asyncio.create_task(order(peer)) for _ in range(2 * MAX_REQUESTS)]
+        await peer.asked(MAX_REQUESTS)
+        assert (told[0], peer.connections) == (MAX_REQUESTS, MAX_REQUESTS)
         release.set()
         assert [answer.status_code for answer in await asyncio.gather(*orders)] == [200] * len(orders)
         assert told[0] == len(orders)
@@ -630,14 +630,14 @@ async def test_a_purchase_waits_for_its_turn_before_it_is_told_of_and_outside_it
 @pytest.mark.row("E14")
 async def test_what_waits_for_its_turn_too_long_was_not_sent_and_says_why(outbound: Outbound) -> None:
     async with Peer(answering(b"", linger=True)).listening() as peer:
-        waits = [asyncio.create_task(buy(outbound, peer.url)) for _ in range(3 * CONNECTIONS)]
-        await peer.asked(CONNECTIONS)
+        waits = [asyncio.create_task(buy(outbound, peer.url)) for _ in range(3 * MAX_REQUESTS)]
+        await peer.asked(MAX_REQUESTS)
         while not all(task.done() for task in waits):
             move_on(TIMEOUT / 4)
             await asyncio.sleep(0.01)
         ended = await asyncio.gather(*waits, return_exceptions=True)
         unsent = [error for error in ended if isinstance(error, NotSent)]
-        assert len(unsent) >= CONNECTIONS
+        assert len(unsent) >= MAX_REQUESTS
         assert all("were under way" in error.message and error.retry_after for error in unsent)
         assert peer.connections == len(ended) - len(unsent)
 
@@ -649,16 +649,16 @@ async def test_hanging_purchases_do_not_keep_others_kinds_of_requests_waiting() 
         Peer(answering(b"", linger=True)).listening() as stuck,
         Peer(answering(http())).listening() as well,
     ):
-        hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(3 * CONNECTIONS)]
-        await stuck.asked(CONNECTIONS)
+        hanging = [asyncio.create_task(buy(outbound, stuck.url)) for _ in range(3 * MAX_REQUESTS)]
+        await stuck.asked(MAX_REQUESTS)
         async with asyncio.timeout(HANG):
             assert (await buy(outbound, well.url, paid=False)).status_code == 200
-        assert outbound.free("revid", Kind.ORDER) == 0
-        assert outbound.free("revid", Kind.CHECK) == CONNECTIONS
+        assert outbound.free_slots("revid", Kind.ORDER) == 0
+        assert outbound.free_slots("revid", Kind.CHECK) == MAX_REQUESTS
         for task in hanging:
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
-        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
+        assert outbound.free_slots("revid", Kind.ORDER) == MAX_REQUESTS
     await outbound.close()
 
 
@@ -690,31 +690,31 @@ async def test_no_more_connections_are_kept_than_a_few() -> None:
     outbound = Outbound(TIMEOUT, lambda: NOW)
     async with Peer(answering(http(), keep=True)).listening() as peer:
         for _ in range(2):
-            await asyncio.gather(*(buy(outbound, peer.url, paid=False) for _ in range(CONNECTIONS)))
-        assert peer.connections >= 2 * CONNECTIONS - KEPT_CONNECTIONS
+            await asyncio.gather(*(buy(outbound, peer.url, paid=False) for _ in range(MAX_REQUESTS)))
+        assert peer.connections >= 2 * MAX_REQUESTS - MAX_IDLE_CONNECTIONS
     await outbound.close()
 
 
 @pytest.mark.row("E14")
 async def test_places_whose_holders_are_stuck_are_replaced_and_told_of() -> None:
     outbound, lost, never = Outbound(0.1, lambda: NOW, stuck_margin=0.0), list[str](), asyncio.Event()
-    outbound.on_lost_place = lost.append
+    outbound.on_lost_slot = lost.append
 
     async def stuck(request: httpx.Request) -> httpx.Request:
         await never.wait()
         return request
 
     async with Peer(answering(http())).listening() as peer:
-        flows = [buying(peer.url) for _ in range(CONNECTIONS)]
+        flows = [buying(peer.url) for _ in range(MAX_REQUESTS)]
         holding = [
-            asyncio.create_task(outbound.run("revid", flow, answered=lambda _: None, before_paid=stuck))
+            asyncio.create_task(outbound.run("revid", flow, on_answer=lambda _: None, before_paid=stuck))
             for flow in flows
         ]
-        await until(lambda: len(lost) >= CONNECTIONS)
+        await until(lambda: len(lost) >= MAX_REQUESTS)
         assert set(lost) == {"revid"}
-        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS
+        assert outbound.free_slots("revid", Kind.ORDER) == MAX_REQUESTS
         for one in holding:
             one.cancel()
         await asyncio.gather(*holding, return_exceptions=True)
-        assert outbound.free("revid", Kind.ORDER) == CONNECTIONS, "they do not come back as further places"
+        assert outbound.free_slots("revid", Kind.ORDER) == MAX_REQUESTS, "they do not come back as further places"
     await outbound.close()

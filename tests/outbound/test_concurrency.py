@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from receiver.outbound.concurrency import ConcurrencyLimit, NoPlaceError
+from receiver.outbound.concurrency import ConcurrencyLimit, NoSlotError
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ async def turns(number: int = 5) -> None:
 
 
 async def hold(limit: ConcurrencyLimit, log: list[int], number: int, release: asyncio.Event | None = None) -> None:
-    async with limit.place(LONG, LONG):
+    async with limit.slot(LONG, LONG):
         log.append(number)
         if release is not None:
             await release.wait()
@@ -44,7 +44,7 @@ async def test_never_more_are_admitted_than_there_are_places_and_in_the_order_th
 
     async def work(number: int) -> None:
         nonlocal under_way, most
-        async with limit.place(LONG, LONG):
+        async with limit.slot(LONG, LONG):
             admitted.append(number)
             under_way += 1
             most = max(most, under_way)
@@ -88,10 +88,10 @@ async def test_a_wait_that_is_cancelled_at_any_moment_leaves_nothing_behind() ->
 
 async def test_who_waits_too_long_is_told_and_leaves_nothing_behind() -> None:
     limit, _ = limited(1)
-    async with limit.place(LONG, LONG):
+    async with limit.slot(LONG, LONG):
         for _ in range(3):
-            with pytest.raises(NoPlaceError):
-                async with limit.place(0.01, LONG):
+            with pytest.raises(NoSlotError):
+                async with limit.slot(0.01, LONG):
                     pytest.fail("there was no place")
         assert limit.waiting == 0
     assert limit.free == 1
@@ -101,7 +101,7 @@ async def test_a_failure_with_a_place_gives_it_back() -> None:
     limit, _ = limited(1)
     for _ in range(3):
         with pytest.raises(LookupError):
-            async with limit.place(LONG, LONG):
+            async with limit.slot(LONG, LONG):
                 raise LookupError
     assert limit.free == 1
 
@@ -111,12 +111,12 @@ async def test_a_place_that_is_not_given_back_is_replaced_and_told_of() -> None:
     never = asyncio.Event()
 
     async def lose() -> None:
-        async with limit.place(LONG, 0.02):
+        async with limit.slot(LONG, 0.02):
             await never.wait()
 
     lost = asyncio.create_task(lose())
     await turns()
-    async with limit.place(LONG, LONG):
+    async with limit.slot(LONG, LONG):
         assert len(replaced) == 1
         never.set()
         await lost  # what comes back late was replaced, and is no further place

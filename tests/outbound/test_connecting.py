@@ -13,7 +13,7 @@ import pytest
 
 from receiver.core.errors import NotSent, Unconfirmed
 from receiver.outbound.client import Outbound
-from receiver.outbound.connecting import Network, look_up
+from receiver.outbound.connecting import Network, resolve
 from tests.measuring import HANG, until
 from tests.outbound.test_client import NOW, Peer, answering, buy, deaf, http
 
@@ -170,7 +170,7 @@ async def test_a_broken_answer_behind_a_name_is_as_unclear_as_any(resolver: Reso
 
 
 def test_the_systems_own_answer_names_each_address_once() -> None:
-    found = look_up("localhost", 80)
+    found = resolve("localhost", 80)
     assert "127.0.0.1" in found
     assert len(set(found)) == len(found)
 

@@ -89,7 +89,7 @@ def order(**changes: Any) -> Order:
         "task_id": "tsk_example",
         "model": "some-model",
         "input": {"prompt": "x"},
-        "complete": False,
+        "fill_defaults": False,
     }
     return Order(**plain | changes)
 

@@ -112,7 +112,7 @@ def check_event(event: Any, expected: dict[str, Any]) -> None:
 def check_error(error: BaseException, recording: Recording) -> None:
     expected = recording.meaning["raises"]
     assert type(error) is getattr(errors, expected["error"]), repr(error)
-    for name in {"code", "message", "told", "retry_after"} & expected.keys():
+    for name in {"code", "message", "provider_code", "retry_after"} & expected.keys():
         assert getattr(error, name) == expected[name]
     message = str(error)
     assert message.isprintable()
@@ -205,7 +205,7 @@ def tells_no_state(flow: Any, response: httpx.Response) -> bool:
 @each_family
 def test_a_family_calls_itself_what_the_registry_calls_it_and_an_account_what_its_settings_do(family: str) -> None:
     kind = FAMILIES[family]
-    account_name = f"{family}-x" if kind.config_type.many else family
+    account_name = f"{family}-x" if kind.config_type.allows_several else family
     config = kind.config_type(api_key="k", base_url="https://h.example.com")  # type: ignore[arg-type]
     made = connect({account_name: config})
     assert kind.family == family

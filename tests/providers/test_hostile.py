@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from receiver.core.errors import Forged, ProviderError, Unreadable
 from receiver.core.messages import Callback, Event, Evidence
 from receiver.core.states import State
-from receiver.core.wire import MAX_IDENTIFIER
+from receiver.core.wire import MAX_ID_LENGTH
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import Balance
 from tests.providers import hostile
@@ -46,7 +46,7 @@ def storable(text: str) -> bool:
 def check(event: Event) -> None:
     """Hold an event to what the rest of the service relies on."""
     assert event.state in TOLD
-    assert event.remote_id is None or (storable(event.remote_id) and 0 < len(event.remote_id) <= MAX_IDENTIFIER)
+    assert event.remote_id is None or (storable(event.remote_id) and 0 < len(event.remote_id) <= MAX_ID_LENGTH)
     assert event.remote_state is None or (storable(event.remote_state) and event.remote_state)
     assert event.progress is None or 0 <= event.progress <= 1
     assert all(output.url and storable(output.url) for output in event.outputs)

@@ -181,8 +181,8 @@ def test_nothing_is_refused_and_nothing_is_added_on_the_word_of_a_hint(model: st
     given = {"anything": [None], "duration": {}, "prompt": 7, "resolution": "8k"}
     hints.validate(given)
     hints.validate({})
-    assert not hints.validates
-    assert hints.complete(given) == given
+    assert not hints.is_validated
+    assert hints.with_defaults(given) == given
     assert hints.schema()["additionalProperties"] is True
 
 

@@ -21,7 +21,7 @@ from receiver.serving import logs
 from receiver.core.redaction import Redactor
 secret, hostile = {secret!r}, {hostile!r}
 logs.configure(logging.DEBUG)
-logs.hide(Redactor([secret]).text)
+logs.hide(Redactor([secret]).redact_text)
 log = structlog.get_logger()
 log.info("happened", said=hostile, told=secret, nested={{"key": [hostile, secret]}})
 log.debug(hostile)
@@ -131,7 +131,7 @@ import structlog
 from receiver.serving import logs
 from receiver.core.redaction import Redactor
 logs.configure()
-logs.hide(Redactor(["12345678", "null,null", "true, 2, 3"]).text)
+logs.hide(Redactor(["12345678", "null,null", "true, 2, 3"]).redact_text)
 structlog.get_logger().info("happened", number=12345678, more=[1123456789, True, 2, 3], text="12345678", none=None)
 """
 

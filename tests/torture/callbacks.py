@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.ids import new_id
 from receiver.core.links import CALLBACKS
@@ -69,7 +69,7 @@ def home_with_tasks(
 
 def tasks_at_the_provider(home: Home, number: int, account: str = "revid") -> list[Callback]:
     """Create the database, if need be, and put tasks into it."""
-    settings = with_secrets(Settings.load(home.environ(), CONFIG_TYPES))
+    settings = with_generated_secrets(Settings.load(home.environ(), CONFIG_TYPES))
     schema.migrate(settings.database)
     return asyncio.run(_put(settings, number, account))
 

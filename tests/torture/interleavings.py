@@ -19,7 +19,7 @@ from sqlmodel import Session
 
 from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed
 from receiver.core.ids import new_id
-from receiver.outbound.client import Answered, BeforePaid, Outbound
+from receiver.outbound.client import BeforePaid, OnAnswer, Outbound
 from receiver.providers.base import Flow
 from receiver.services import Services
 from receiver.store import Store, Transaction, Unit, tasks
@@ -245,12 +245,14 @@ class SteppedOutbound(Outbound):
     def __init__(self, claimant: Claimant) -> None:
         self._claimant = claimant
 
-    async def run(self, account: str, flow: Flow[T], *, answered: Answered, before_paid: BeforePaid | None = None) -> T:
+    async def run(
+        self, account: str, flow: Flow[T], *, on_answer: OnAnswer, before_paid: BeforePaid | None = None
+    ) -> T:
         try:
             request = next(flow)
             assert before_paid is not None
             response = await self._take(account, await before_paid(request))
-            answered(response)
+            on_answer(response)
             flow.send(response)
         except StopIteration as done:
             result: T = done.value
@@ -288,7 +290,7 @@ async def sweep(claimant: Claimant) -> None:
     """A sweep: whoever finds the task due claims it and works on it, several times over."""
     services = claimant.services
     for _ in range(2):
-        now, until = services.clock(), services.lease_end()
+        now, until = services.clock(), services.new_lease_end()
         claims = await services.store.write(lambda tx, now=now, until=until: _claim(tx, now, until))  # type: ignore[misc]
         for claim in claims:
             await attempts.attempt(services, claim)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.links import Links
 from receiver.providers import CONFIG_TYPES
@@ -100,7 +100,7 @@ def told(served: Served, words: str) -> dict[str, str]:
             url = links.callback_url("revid", task["id"]) or ""
             assert httpx.post(url, json=body, timeout=HANG, trust_env=False).json() == {"outcome": "applied"}
             paths[name] = f"/tasks/{task['id']}"
-    settings = with_secrets(Settings.load(home.environ(), CONFIG_TYPES))
+    settings = with_generated_secrets(Settings.load(home.environ(), CONFIG_TYPES))
     return {
         name: f"{home.url}/login?token={link_token(links, settings)}&next={path}"
         for name, path in {**paths, "list": "/"}.items()

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from receiver.config.keys import with_secrets
+from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
@@ -364,7 +364,7 @@ async def test_settings_and_wiring_show_no_secret_when_they_are_printed(tmp_path
     environ = environment(canaries, "http://127.0.0.1:9") | {"RECEIVER_DATA_DIR": str(tmp_path)}
     password = canaries.plant("password of the database")
     database = f"postgresql://u:{httpx.QueryParams({'p': password})!s}@127.0.0.1/x".replace("p=", "", 1)
-    settings = with_secrets(Settings.load(environ | {"RECEIVER_DATABASE_URL": database}, CONFIG_TYPES))
+    settings = with_generated_secrets(Settings.load(environ | {"RECEIVER_DATABASE_URL": database}, CONFIG_TYPES))
     assert canaries.in_text(settings.database) == {"password of the database"}
     (tmp_path / "receiver.db").touch()
     services = Services.open(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/receiver.db"}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.outbound.client import CONNECTIONS
+from receiver.outbound.client import MAX_REQUESTS
 from tests.behaviour.families import KNOWN
 from tests.behaviour.provider import Exchange, Provider, asked_about, says
 from tests.behaviour.service import Database
@@ -77,15 +77,15 @@ async def test_a_herd_of_callbacks_is_stored_first_and_confirmed_as_many_at_once
             leases.cancel()
             [most] = await asyncio.gather(leases)
     slowest = quantile((answer.took for answer in caller.answers), 0.99)
-    needed = number * ANSWER_SECONDS / CONNECTIONS
+    needed = number * ANSWER_SECONDS / MAX_REQUESTS
     name = f"{account}, poller {poller}"
     torture.figures(**{
         f"callbacks of {name}": number, "stored in s": stored, "p99 s": slowest,
         "confirmed in s": ended, "needed s": needed, "most at once": truth.most,
     })  # fmt: skip
     assert_each_was_asked_about_once(home, caller, callbacks, truth)
-    assert CONNECTIONS / 2 < truth.most <= CONNECTIONS
-    assert most <= CONNECTIONS, "tasks were claimed that had to wait"
+    assert MAX_REQUESTS / 2 < truth.most <= MAX_REQUESTS
+    assert most <= MAX_REQUESTS, "tasks were claimed that had to wait"
     torture.within(slowest, 1)
     torture.within(ended, 2 * needed)
 

@@ -174,7 +174,7 @@ def accounts(base_url: str) -> dict[str, Provider]:
 
 def flows(provider: Provider) -> dict[str, Flow[Any]]:
     """Everything that an account can be asked."""
-    order = Order("tsk_1", next(iter(provider.models), "any"), {"prompt": "boat"}, complete=False)
+    order = Order("tsk_1", next(iter(provider.models), "any"), {"prompt": "boat"}, fill_defaults=False)
     found: dict[str, Flow[Any]] = {
         "submit": provider.submit(order, "https://hooks.example.com/x", "a-key"),
         "status": provider.status(Remote(ID, order.model)),
@@ -212,7 +212,7 @@ async def _all_refused(base_url: str) -> int:
         for flow in flows(provider).values():
             number += 1
             with pytest.raises((ProviderError, Unreadable)):
-                await outbound.run(account, flow, answered=lambda _: None)
+                await outbound.run(account, flow, on_answer=lambda _: None)
     await outbound.close()
     return number
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from receiver.core.errors import NotSent, Unconfirmed
-from receiver.outbound.client import CONNECTIONS, Outbound
+from receiver.outbound.client import MAX_REQUESTS, Outbound
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import Received, hangs
 from tests.behaviour.service import NOW, Clock, Stage, staged
@@ -62,7 +62,7 @@ async def test_after_hundreds_that_hung_the_next_request_of_each_kind_leaves_at_
         well.set()
         healthy = Outbound(HANG, lambda: NOW)
         alone = await time_to_buy(healthy, peer)
-        after = longest([await time_to_buy(outbound, peer, paid=n % 2 == 0) for n in range(2 * CONNECTIONS + 5)])
+        after = longest([await time_to_buy(outbound, peer, paid=n % 2 == 0) for n in range(2 * MAX_REQUESTS + 5)])
         await outbound.close()
         await healthy.close()
     torture.figures(**{f"s of the slowest after {HUNG} hung, {cancelled} cancelled": after, "s alone": alone})
@@ -88,7 +88,7 @@ async def test_a_service_whose_provider_hung_sends_the_next_order_and_buys_nothi
         provider.on_create(REVID, hangs())
         provider.on_check(REVID, hangs())
         storm = [asyncio.create_task(service.post("/api/tasks", REVID.order(f"storm {n}"))) for n in range(half)]
-        await until(lambda: len(provider.bought()) >= half + CONNECTIONS, 10 * HANG)
+        await until(lambda: len(provider.bought()) >= half + MAX_REQUESTS, 10 * HANG)
         for caller in storm[::5]:
             caller.cancel()
         await asyncio.gather(*storm, return_exceptions=True)

@@ -10,7 +10,7 @@ import pytest
 
 from receiver.core.errors import Unconfirmed
 from receiver.outbound.client import Outbound
-from receiver.outbound.decoding import MAX_ANSWER
+from receiver.outbound.decoding import MAX_ANSWER_BYTES
 from tests.behaviour.families import APIXO, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import Exchange, Script, asked_about, family_of, says, shows, writes
 from tests.behaviour.service import NOW, Stage, milliseconds, staged
@@ -241,4 +241,4 @@ async def test_of_an_answer_of_fifty_megabytes_no_more_is_taken_than_is_read(dec
         with pytest.raises(Unconfirmed, match="more than"):
             await buy(outbound, peer.url)
     await outbound.close()
-    assert taken <= MAX_ANSWER + 16 * 1024 * 1024, "what both sides' sockets hold comes on top"
+    assert taken <= MAX_ANSWER_BYTES + 16 * 1024 * 1024, "what both sides' sockets hold comes on top"

@@ -18,7 +18,7 @@ from receiver.config.settings import Settings
 from receiver.core.errors import StoreUnavailable
 from receiver.core.ids import new_id
 from receiver.core.states import State
-from receiver.core.wire import clean
+from receiver.core.wire import clean_text
 from receiver.outbound.client import Outbound
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
@@ -92,7 +92,7 @@ class Told(Outbound):
         self.bought: list[Any] = []
         self.asked = 0
 
-    async def run(self, account: str, flow: Any, *, answered: Any, before_paid: Any = None) -> Any:  # noqa: ARG002
+    async def run(self, account: str, flow: Any, *, on_answer: Any, before_paid: Any = None) -> Any:  # noqa: ARG002
         request = next(flow)
         self.asked += 1
         if request.extensions.get("paid"):
@@ -100,7 +100,7 @@ class Told(Outbound):
             self.bought.append(json.loads(request.content))
         data = {"taskId": f"remote-{len(self.bought)}", "state": "waiting"}
         response = httpx.Response(200, json={"code": 200, "data": data})
-        answered(response)
+        on_answer(response)
         try:
             flow.send(response)
         except StopIteration as done:
@@ -207,14 +207,14 @@ async def tell(site: Site, words: str, url: str) -> str:
     """Put a task into the database about which a stranger's words are everywhere."""
     task_id = await site.add(
         State.SUCCEEDED,
-        prompt=clean(words),
-        model=clean(words),
+        prompt=clean_text(words),
+        model=clean_text(words),
         input=as_json({"prompt": words}),
         metadata=as_json({words: words}),
-        remote_id=f"{clean(words)} {next(_NUMBERS)}",  # no two tasks have the same
-        remote_state=clean(words),
-        error_code=clean(words),
-        error_message=clean(words),
+        remote_id=f"{clean_text(words)} {next(_NUMBERS)}",  # no two tasks have the same
+        remote_state=clean_text(words),
+        error_code=clean_text(words),
+        error_message=clean_text(words),
         notices=as_json([words]),
         result=as_json({words: words}),
         settled_by="callback",
@@ -222,7 +222,7 @@ async def tell(site: Site, words: str, url: str) -> str:
     )
 
     def unit(tx: Transaction) -> None:
-        tasks.insert_outputs(tx, task_id, [{"url": clean(url), "kind": "video", "expires_at": None}])
+        tasks.insert_outputs(tx, task_id, [{"url": clean_text(url), "kind": "video", "expires_at": None}])
         journal.note(tx, task_id, NOW, "note", {words: words})
         why = {"code": words, "message": f"{ORIGIN}/callbacks/revid/{task_id}.signature"}
         journal.note(tx, task_id, NOW, "move", {"from": words, "to": words, "via": words, "error": why})

@@ -194,10 +194,10 @@ async def test_an_order_that_says_something_wrong_is_a_422_that_names_it(
     assert (await service.client.get("/api/tasks")).json()["tasks"] == []
 
 
-OWNED = ["model", "callBackUrl", "callback_url", "request_type", "notify_hook", "client_request_id"]
+RESERVED_NAMES = ["model", "callBackUrl", "callback_url", "request_type", "notify_hook", "client_request_id"]
 
 
-@pytest.mark.parametrize("name", OWNED)
+@pytest.mark.parametrize("name", RESERVED_NAMES)
 @pytest.mark.parametrize("validate", [True, False])
 async def test_names_that_the_adapter_owns_are_refused_in_input(name: str, validate: bool, service: Service) -> None:  # noqa: FBT001
     for family in FAMILIES.values():

@@ -112,7 +112,7 @@ async def test_every_route_tells_strangers_from_friends(service: Service, who: s
 async def test_texts_signed_for_another_purpose_open_nothing(service: Service) -> None:
     """A callback's token, a form's, a login link: none of them is a bearer token or a session."""
     links = service.app.state.services.links
-    signed = [links.sign(purpose, "x.1.1") for purpose in ("form", "login link", "session", "revid")]
+    signed = [links.sign_timed(purpose, "x.1.1") for purpose in ("form", "login link", "session", "revid")]
     signed.append((links.callback_url("revid", NOBODY) or "").rpartition("/")[2])
     for text in signed:
         headers = {"Authorization": f"Bearer {text}", "Cookie": f"receiver_session={text}"}

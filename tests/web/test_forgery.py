@@ -108,11 +108,11 @@ async def test_a_form_without_this_sessions_token_changes_nothing(site: Site, te
         "empty": "",
         "cut": ours[:-1],
         "of another session": theirs,
-        "of no session": links.sign("form", ""),
+        "of no session": links.sign_timed("form", ""),
         "of a login link": link_token(links, site.services.settings),
         "the session itself": session,
         "the API token": TOKEN,
-        "signed for something else": links.sign("session", session.partition(".")[0]),
+        "signed for something else": links.sign_timed("session", session.partition(".")[0]),
         "endless": "x" * 10_000,
     }
     before = known(site)

@@ -72,7 +72,7 @@ async def test_wrong_or_old_login_link_gives_the_form(site: Site, kind: str) -> 
 
     salt = f"receiver login link to the sandbox of {TOKEN}"
     old = Yesterday(KEY, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).sign("1")
-    links = {"nonsense": "x", "other purpose": site.services.links.sign("session", "1"), "old": old.decode()}
+    links = {"nonsense": "x", "other purpose": site.services.links.sign_timed("session", "1"), "old": old.decode()}
     async with stranger(site) as browser:
         answer = await browser.get("/login", params={"token": links[kind]})
         assert answer.status_code == 200

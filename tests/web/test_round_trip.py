@@ -36,7 +36,7 @@ async def service(stage: Stage) -> AsyncIterator[Service]:
 
 
 def path(question: Question, purpose: str = "question", keys: list[str] = KEYS) -> str:
-    return f"/callbacks/doctor/{Links(keys, None).seal(purpose, question.text)}"
+    return f"/callbacks/doctor/{Links(keys, None).sign_text(purpose, question.text)}"
 
 
 async def post(service: Service, to: str, body: bytes = b"{}") -> httpx.Response:
@@ -62,7 +62,7 @@ async def test_an_answer_is_one_to_its_question_alone(service: Service) -> None:
     response = await post(service, path(question), question.body)
     assert answered_in(Links(KEYS, None), response, other) is None
     assert answered_in(Links(["another-key"], None), response, question) is None
-    forged = Links(["another-key"], None).seal("answer", f"{question.nonce}-{NOW}-00")
+    forged = Links(["another-key"], None).sign_text("answer", f"{question.nonce}-{NOW}-00")
     assert answered_in(Links(KEYS, None), httpx.Response(200, json={"answer": forged}), question) is None
 
 
@@ -89,7 +89,7 @@ async def test_whoever_has_no_key_of_ours_gets_what_any_unknown_callback_url_get
         "/callbacks/doctor/x",
         f"/callbacks/doctor/{'x' * 10_000}",
         f"/callbacks/doctor/{callback_token}",
-        f"/callbacks/doctor/{services.links.sign('question', question.text)}",
+        f"/callbacks/doctor/{services.links.sign_timed('question', question.text)}",
         path(question).replace("/doctor/", "/revid/"),
         path(Question.new(NOW - 3_601_000)),
         path(Question.new(NOW + 3_601_000)),

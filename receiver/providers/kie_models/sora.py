@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from receiver.core.catalog import Model, Parameter, by
+from receiver.core.catalog import Model, Parameter, price_by
 from receiver.providers.kie_models.tables import Parameters, hints, prompt, seconds, shape
 
 _SORA: Parameters = {
@@ -20,7 +20,7 @@ _STORYBOARD: Parameters = {
     "n_frames": seconds("10", "15", "25"),
     "aspect_ratio": _SORA["aspect_ratio"],
 }
-_PRICE = by({("10",): 30}, "n_frames")
+_PRICE = price_by({("10",): 30}, "n_frames")
 _NOTE = "30 credits for 10 s, about $0.15"
 
 MODELS: Mapping[str, Model] = {

@@ -7,7 +7,7 @@ word, and no defaults are sent. Prices are those of the provider's list of 2026-
 from collections.abc import Mapping
 from typing import Any
 
-from receiver.core.catalog import Model, Parameter, Price, by, per_second
+from receiver.core.catalog import Model, Parameter, Price, price_by, price_per_second
 
 DOLLARS = 0.005
 """What one credit costs, about."""
@@ -18,17 +18,17 @@ Prices = Mapping[tuple[Any, ...], float]
 
 def hints(title: str, parameters: Parameters | None, price: Price | None = None, note: str = "") -> Model:
     """Describe a model; `note` is its price as the list gives it. Without `parameters` they are not known."""
-    return Model(parameters, title, open=True, price=price, price_note=note, hints=True)
+    return Model(parameters, title, additional_parameters=True, price=price, price_note=note, advisory=True)
 
 
 def a_video(dollars: Prices, *names: str) -> Price:
     """Price a video as a whole by the values of these parameters."""
-    return by(_credits(dollars), *names)
+    return price_by(_credits(dollars), *names)
 
 
 def a_second(dollars: Prices, *names: str) -> Price:
     """Price a video by the values of these parameters and its `duration`."""
-    return per_second(_credits(dollars), *names)
+    return price_per_second(_credits(dollars), *names)
 
 
 def without(name: str, price: Price) -> Price:

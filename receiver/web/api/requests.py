@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from pydantic.config import JsonDict
 from starlette.requests import Request
 
-from receiver.core.catalog import OWNED
+from receiver.core.catalog import RESERVED_NAMES
 from receiver.core.errors import Fault, Invalid
 from receiver.core.states import State
 from receiver.store.reading import Filter
@@ -45,7 +45,9 @@ class OrderBody(BaseModel):
 
     provider: str
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    input: Annotated[dict[str, Any], Field(json_schema_extra={"propertyNames": {"not": {"enum": sorted(OWNED)}}})]
+    input: Annotated[
+        dict[str, Any], Field(json_schema_extra={"propertyNames": {"not": {"enum": sorted(RESERVED_NAMES)}}})
+    ]
     metadata: dict[str, Any] = {}
     validated: Annotated[bool, Field(alias="validate", description="false sends the input as it is")] = True
 

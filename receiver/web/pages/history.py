@@ -77,22 +77,22 @@ def _step(at: int, document: Document, redactor: Redactor) -> Step:
     make = _STEPS.get(kind)
     if make is None or (kind != "move" and "outcome" not in document):
         rest = {name: value for name, value in document.items() if name not in ("id", "at", "kind")}
-        return Step(document["id"], at, kind, kind.capitalize(), redactor.text(pretty(rest)) if rest else "")
+        return Step(document["id"], at, kind, kind.capitalize(), redactor.redact_text(pretty(rest)) if rest else "")
     return make(at, document, redactor)
 
 
 def _move(at: int, document: Document, redactor: Redactor) -> Step:
-    error = wire.mapping(document.get("error"))
+    error = wire.as_mapping(document.get("error"))
     says = f"{error.get('code')}: {error.get('message')}" if error else ""
     target = str(document.get("to"))
     headline = f"{document.get('from')} → {target}, {VIA.get(str(document.get('via')), 'by something unknown')}"
-    return Step(document["id"], at, "move", headline, redactor.text(says), state=target)
+    return Step(document["id"], at, "move", headline, redactor.redact_text(says), state=target)
 
 
 def _attempt(at: int, document: Document, _redactor: Redactor) -> Step:
     request = document["request"]
     facts = [f"{request['method']} {request['url']}", *_answer_facts(document)]
-    departed, ended = wire.moment(document["departed_at"]), wire.moment(document["ended_at"])
+    departed, ended = wire.parse_timestamp(document["departed_at"]), wire.parse_timestamp(document["ended_at"])
     if departed is not None and ended is not None:
         facts.append(f"ended after {took(ended - departed)}")
     outcome = document["outcome"]
@@ -125,12 +125,15 @@ def _delivery(at: int, document: Document, _redactor: Redactor) -> Step:
 
 def _note(at: int, document: Document, redactor: Redactor) -> Step:
     tone = {"applied": "good", "forged": "bad"}.get(document["outcome"], "plain")
-    return Step(document["id"], at, "note", redactor.text(str(document.get("text"))), tone=tone)
+    return Step(document["id"], at, "note", redactor.redact_text(str(document.get("text"))), tone=tone)
 
 
 def _check(at: int, document: Document, _redactor: Redactor) -> Step:
     outcome = document["outcome"]
-    asked, tone = wire.moment(document["asked_at"]), {"applied": "good", "failed": "warn"}.get(outcome, "plain")
+    asked, tone = (
+        wire.parse_timestamp(document["asked_at"]),
+        {"applied": "good", "failed": "warn"}.get(outcome, "plain"),
+    )
     facts = [*_answer_facts(document), *([f"took {took(at - asked)}"] if asked is not None else [])]
     says = CHECKS.get(outcome, "")
     return Step(

@@ -85,7 +85,7 @@ class Wanted:
 def read(request: Request) -> Wanted:
     """Read the filter; names it does not know are left out. Raises `Invalid` for values that say something wrong."""
     known = [
-        (name, wire.clean(value.strip()))
+        (name, wire.clean_text(value.strip()))
         for name, value in dict.fromkeys(request.query_params.multi_items())
         if name in (*_FIELDS, "state") or name.startswith(METADATA)
     ]

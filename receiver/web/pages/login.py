@@ -32,12 +32,12 @@ USED = "This login link is wrong or too old, or was used before. Log in with an 
 def login_link(services: Services) -> str:
     """Make the address that opens the pages once."""
     text = link_token(services.links, services.settings)
-    return f"{services.settings.own_address}{services.settings.path_prefix}/login?token={text}"
+    return f"{services.settings.local_url}{services.settings.path_prefix}/login?token={text}"
 
 
 def link_token(links: Links, settings: Settings) -> str:
     """Make the text in a login link."""
-    return links.sign(_purpose(settings, settings.api_tokens[0].get_secret_value()), secrets.token_urlsafe(18))
+    return links.sign_timed(_purpose(settings, settings.api_tokens[0].get_secret_value()), secrets.token_urlsafe(18))
 
 
 async def show_login(request: Request) -> Response:
@@ -93,7 +93,9 @@ async def _use_link(services: Services, text: str) -> str | None:
     Raises `StoreUnavailable`.
     """
     tokens = [each.get_secret_value() for each in services.settings.api_tokens]
-    read = [(services.links.read(_purpose(services.settings, token), text, LINK_SECONDS), token) for token in tokens]
+    read = [
+        (services.links.unsign_timed(_purpose(services.settings, token), text, LINK_SECONDS), token) for token in tokens
+    ]
     nonce, token = next((found for found in read if found[0] is not None), (None, ""))
     if nonce is None:
         return None

@@ -18,7 +18,7 @@ from receiver.web.pages.forms import Form, key_of
 PREFIX = "input."
 EXTRA = "extra"
 AS_IS = "as_is"
-UNKNOWN = Model({"prompt": Parameter("string", "What to show.")}, open=True)
+UNKNOWN = Model({"prompt": Parameter("string", "What to show.")}, additional_parameters=True)
 """What the form offers for a model whose parameters no document gives: a prompt, and JSON for the rest."""
 
 Control = Literal["area", "line", "number", "select", "lines", "json"]
@@ -61,7 +61,7 @@ def offer(model: Model | None, form: Form, faults: Sequence[Fault] = ()) -> Orde
     """Make the form of a model, filled with what was typed, each fault at its field."""
     wrong = {str(fault.loc[1]): fault.msg for fault in faults if fault.loc[0] == "input" and len(fault.loc) > 1}
     known, is_open = _known(model)
-    binding = model is not None and model.validates
+    binding = model is not None and model.is_validated
     fields = [_field(name, item, form, wrong.pop(name, ""), binding=binding) for name, item in known.items()]
     if is_open:
         help_ = "A JSON object with further parameters under the provider's own names."
@@ -83,7 +83,7 @@ def order(provider: str, name: str, model: Model | None, form: Form) -> NewTask:
 
 def _known(model: Model | None) -> tuple[Mapping[str, Parameter], bool]:
     shown = model if model is not None and model.parameters is not None else UNKNOWN
-    return shown.parameters or {}, shown.open
+    return shown.parameters or {}, shown.additional_parameters
 
 
 def _field(name: str, item: Parameter, form: Form, fault: str, *, binding: bool) -> Field:
@@ -149,7 +149,7 @@ def _integer(typed: str) -> int | str:
 
 def _number(typed: str) -> Any:
     try:
-        number = wire.finite(wire.read_json(typed))
+        number = wire.as_number(wire.read_json(typed))
     except Unreadable:
         return typed
     return typed if number is None else number

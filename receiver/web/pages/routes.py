@@ -50,9 +50,9 @@ async def show_tasks(request: Request) -> Response:
         accounts=accounts,
         settled=SETTLED,
         words=wording,
-        redacted=services.redactor.text,
+        redacted=services.redactor.redact_text,
         full=len(found["tasks"]) == wanted.filter.limit,
-        address=services.settings.public_url or services.settings.own_address,
+        address=services.settings.public_url or services.settings.local_url,
         example=_example(request),
     )
 
@@ -82,7 +82,7 @@ async def show_task(request: Request) -> Response:
             deadline=task.deadline(services, found),
             steps=history.timeline(events, services.redactor),
             done=wording.DONE.get(request.query_params.get("done", ""), ""),
-            redacted=services.redactor.text,
+            redacted=services.redactor.redact_text,
             pretty=task.pretty,
             words=wording,
             settled=SETTLED,

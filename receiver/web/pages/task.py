@@ -93,7 +93,7 @@ def files(settings: Settings, outputs: Sequence[Output], redactor: Redactor) -> 
     """Say how each produced file may be shown."""
     return [
         File(
-            url := redactor.url(output.url),
+            url := redactor.redact_url(output.url),
             output.kind,
             link=is_web_address(url),
             player=output.kind if output.kind in PLAYED and _may_play(settings, url) else None,

@@ -97,7 +97,7 @@ def attempts(serving: Live, target: Target, other: Target) -> dict[str, str]:
         "the account's token": serving.target("rivya").path.rpartition("/")[2],
         "signed with another key": str(strangers.callback_url("revid", target.task_id)).rpartition("/")[2],
         "signed for another account": str(serving.links.callback_url("apixo", target.task_id)).rpartition("/")[2],
-        "signed for another purpose": serving.links.sign("form", target.task_id),
+        "signed for another purpose": serving.links.sign_timed("form", target.task_id),
         "a session": cookie,
         "a task that is not there": str(serving.links.callback_url("revid", new_id(1))).rpartition("/")[2],
         "signed twice": f"{token}.{signature}",
@@ -154,7 +154,7 @@ def test_of_many_mutated_tokens_none_is_another_tasks(torture: Torture) -> None:
                 text[at:at] = bytes([chance.randrange(256)])
             else:
                 text[at:] = tokens[chance.choice(ids)].encode()[at:]
-        read = links.task_of("revid", text.decode("latin-1"))
+        read = links.read_task_id("revid", text.decode("latin-1"))
         spelled_anew += read is not None and text.decode("latin-1") not in tokens.values()
         assert read is None or text.decode("latin-1").startswith(f"{read}.")
     torture.figures(mutated=torture.size(5_000, 100_000), same_task_spelled_anew=spelled_anew)

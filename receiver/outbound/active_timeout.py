@@ -1,8 +1,7 @@
-"""A timeout that only counts the time in which this process runs.
+"""A timeout that counts only the time in which this process runs.
 
-`outbound` uses it for requests. A process that was suspended (a paused machine, a closed laptop, SIGSTOP) finds the
-answers to its requests waiting when it goes on. By a clock they are late, and what they say of a purchase would be
-lost.
+`client` uses it for requests. When a suspended process continues (a paused machine, a closed laptop, SIGSTOP), the
+answers to its requests are there. By the clock they are late, and what they say about a purchase would be lost.
 """
 
 import asyncio
@@ -11,16 +10,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 TICK = 0.25
-"""Seconds that are counted at once; a longer pause between two ticks counts as one."""
-PAUSES = 3
-"""Pauses that are made up for: a process that is late again and again is slow, and not suspended."""
-TICKS_AFTER_A_PAUSE = 4
-"""Ticks that are left at least after a pause, for reading what has come meanwhile."""
+"""Seconds that are counted at once; a longer pause between two ticks counts as one tick."""
+MAX_SUSPENSIONS = 3
+"""Suspensions that are allowed for: a process that is late more often is slow, not suspended."""
+MIN_TICKS_LEFT = 4
+"""Ticks that are left after a suspension at least, to read what has arrived meanwhile."""
 
 
 @asynccontextmanager
-async def awake_timeout(seconds: float) -> AsyncIterator[None]:
-    """Cancel what is inside after so many seconds of running, and raise `TimeoutError`."""
+async def active_timeout(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` inside after so many seconds of running."""
     async with asyncio.timeout(None) as timeout:
         countdown = _Countdown(timeout, seconds)
         try:
@@ -35,7 +34,7 @@ class _Countdown:
         self._timeout = timeout
         self._left = max(1, round(seconds / TICK))
         self._tick = seconds / self._left
-        self._pauses = 0
+        self._suspensions = 0
         self._begin_tick(self._loop.time())
 
     def stop(self) -> None:
@@ -49,8 +48,8 @@ class _Countdown:
         passed = int((self._loop.time() - self._since) / self._tick)
         since = self._since + max(passed, 1) * self._tick
         if time.monotonic() - self._seen > self._tick + TICK:
-            self._pauses += 1
-            least = TICKS_AFTER_A_PAUSE if self._pauses <= PAUSES else 0
+            self._suspensions += 1
+            least = MIN_TICKS_LEFT if self._suspensions <= MAX_SUSPENSIONS else 0
             since, self._left = self._loop.time(), max(self._left - 1, least)
         else:
             self._left -= max(passed, 1)

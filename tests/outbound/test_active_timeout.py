@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from receiver.outbound.awake import TICK, awake_timeout
+from receiver.outbound.active_timeout import TICK, active_timeout
 from tests.measuring import LOOP, Stopwatch, move_on
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def over_after(seconds: float, then: Callable[[], object]) -> bool:
 
 async def _wait(seconds: float) -> None:
     with pytest.raises(TimeoutError):
-        async with awake_timeout(seconds):
+        async with active_timeout(seconds):
             await asyncio.Event().wait()
 
 
@@ -61,7 +61,7 @@ async def test_what_was_answered_while_it_was_suspended_is_read() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(host, port)
-    async with awake_timeout(0.5):
+    async with active_timeout(0.5):
         time.sleep(1)  # nothing of this process runs  # noqa: ASYNC251
         for byte in b"here":
             assert await reader.readexactly(1) == bytes([byte])
@@ -72,7 +72,7 @@ async def test_what_was_answered_while_it_was_suspended_is_read() -> None:
 
 
 async def test_what_ends_in_time_leaves_nothing_behind() -> None:
-    async with awake_timeout(1):
+    async with active_timeout(1):
         await asyncio.sleep(0)
     move_on(5)
     for _ in range(50):
@@ -81,5 +81,5 @@ async def test_what_ends_in_time_leaves_nothing_behind() -> None:
 
 async def test_another_error_passes_through() -> None:
     with pytest.raises(KeyError):
-        async with awake_timeout(1):
+        async with active_timeout(1):
             raise KeyError
