@@ -11,7 +11,7 @@ import httpx
 
 from receiver.config.keys import store_webhook_secret
 from receiver.core.errors import ConfigError, Conflict, Fault, Invalid, NotFound, ProviderError, Refused, Unreadable
-from receiver.providers.base import Balance, FileLimit, Provider, RegistersWebhook, Upload, Uploaded, Uploads
+from receiver.providers.base import AcceptsUploads, FileLimit, HasBalance, Provider, RegistersWebhooks, Upload, Uploaded
 from receiver.services import Services
 
 
@@ -23,7 +23,7 @@ async def balance(services: Services, account: str) -> float:
     provider = services.providers.get(account)
     if provider is None:
         raise NotFound(f"There is no provider account {account[:60]}.")
-    if not isinstance(provider, Balance):
+    if not isinstance(provider, HasBalance):
         raise Conflict(f"{account} documents no call for its balance.")
     try:
         return await services.outbound.run(account, provider.balance(), on_answer=_ignore)
@@ -41,7 +41,7 @@ async def register(services: Services, account: str) -> str:
     url = services.links.account_url(account)
     if url is None:
         raise ConfigError("RECEIVER_PUBLIC_URL: is needed; for example RECEIVER_PUBLIC_URL=https://hooks.example.com")
-    if not isinstance(provider, RegistersWebhook):
+    if not isinstance(provider, RegistersWebhooks):
         raise Conflict(f"{account} has no webhooks for a whole account: its tasks name their own callback URLs.")
     try:
         made = await services.outbound.run(account, provider.register_webhook(url), on_answer=_ignore)
@@ -71,7 +71,7 @@ async def upload(services: Services, new: NewFile) -> Uploaded:
     """
     provider = services.provider(new.provider)
     check_file(provider, new)
-    if not isinstance(provider, Uploads):
+    if not isinstance(provider, AcceptsUploads):
         raise TypeError(new.provider)  # `check_file` has refused it
     file = Upload(f"file_{secrets.token_hex(8)}", new.kind, new.model, new.name, new.mime_type, new.size, new.content)
     try:
@@ -86,7 +86,7 @@ async def upload(services: Services, new: NewFile) -> Uploaded:
 def check_file(provider: Provider, new: NewFile) -> None:
     """Check a file against its provider's limits; raises `Invalid`."""
     limit = limit_of(provider, new.kind)
-    if not limit.takes(new.mime_type):
+    if not limit.accepts(new.mime_type):
         taken = ", ".join(limit.mime_types)
         raise _invalid("file", f'is "{new.mime_type[:60]}"; of the kind {new.kind} are taken: {taken}')
     if new.size == 0:
@@ -97,7 +97,7 @@ def check_file(provider: Provider, new: NewFile) -> None:
 
 def limit_of(provider: Provider, kind: str) -> FileLimit:
     """Return what a provider takes of a kind; raises `Invalid` where it takes no files, or none of this kind."""
-    if not isinstance(provider, Uploads):
+    if not isinstance(provider, AcceptsUploads):
         raise _invalid("provider", f"{provider.name} documents no uploads: name a public URL in the order's input")
     limit = provider.file_limits.get(kind)
     if limit is None:
@@ -107,7 +107,7 @@ def limit_of(provider: Provider, kind: str) -> FileLimit:
 
 def largest_upload(services: Services) -> int:
     """Return the most bytes that any configured provider takes of any kind."""
-    able = [provider for provider in services.providers.values() if isinstance(provider, Uploads)]
+    able = [provider for provider in services.providers.values() if isinstance(provider, AcceptsUploads)]
     return max((limit.max_bytes for provider in able for limit in provider.file_limits.values()), default=0)
 
 

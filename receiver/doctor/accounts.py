@@ -14,8 +14,8 @@ from receiver.core import wire
 from receiver.core.errors import NotSent, ProviderError, Unreadable
 from receiver.core.messages import Remote
 from receiver.doctor.findings import Finding, amount, ok, skipped, warning, wrong
-from receiver.providers.answers import NO_CODE, glimpse, problem_in
-from receiver.providers.base import Balance, Flow, Provider
+from receiver.providers.answers import NO_CODE, excerpt, find_problem
+from receiver.providers.base import Flow, HasBalance, Provider
 from receiver.services import Services
 
 NO_TASK = "receiver-doctor-asks"
@@ -66,7 +66,7 @@ async def _ask(services: Services, account: str, provider: Provider) -> Asked:
     """
     asked = Asked(account)
     model = next(iter(provider.models), "unknown")
-    flows: list[Flow[object]] = [provider.balance()] if isinstance(provider, Balance) else []
+    flows: list[Flow[object]] = [provider.balance()] if isinstance(provider, HasBalance) else []
     for flow in [*flows, provider.status(Remote(NO_TASK, model))]:
         asked.error = None
         try:
@@ -98,7 +98,7 @@ def _knows_no_such_path(answer: httpx.Response) -> bool:
     """Tell an answer about a path that is not there from one about a task that is not there."""
     if answer.status_code not in (404, 405):
         return False
-    problem = problem_in(_body(answer))
+    problem = find_problem(_body(answer))
     return problem is not None and problem.code == NO_CODE and _NO_PATH.match(problem.message) is not None
 
 
@@ -115,8 +115,8 @@ def judge(services: Services, asked: Asked) -> Finding:
         return wrong(subject, words, f"correct {asked.variables}_BASE_URL")
     answer = asked.decisive or last
     body = _body(answer)
-    problem = problem_in(body)
-    said = services.redactor.redact_text(problem.message if problem else glimpse(answer))
+    problem = find_problem(body)
+    said = services.redactor.redact_text(problem.message if problem else excerpt(answer))
     if answer.is_redirect:
         to = services.redactor.redact_text(answer.headers.get("Location", "nowhere"))[:200]
         words = f"not known, {answer.request.url.host} redirects to {to}"

@@ -19,7 +19,7 @@ from receiver.core import wire
 from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed, Unreadable
 from receiver.core.links import CALLBACKS, NOT_FOUND
 from receiver.doctor.findings import Finding, Verdict, amount, ok, skipped, warning, wrong
-from receiver.providers.answers import glimpse
+from receiver.providers.answers import excerpt
 from receiver.round_trip import Answer, Trip
 from receiver.services import Services
 from receiver.store import heartbeats
@@ -198,7 +198,7 @@ def _clock_apart(response: httpx.Response) -> float:
 def _stranger(services: Services, response: httpx.Response, base: str, passing: str) -> tuple[str, str]:
     """Say what is wrong where a proxy, or some other service, answers."""
     status = response.status_code
-    said = f"({status}: {services.redactor.redact_text(glimpse(response))[:100]})"
+    said = f"({status}: {services.redactor.redact_text(excerpt(response))[:100]})"
     if response.is_redirect:
         to = services.redactor.redact_text(response.headers.get("Location", "nowhere"))[:200]
         words = f"{base} redirects ({status}) to {to}, and providers need not follow"

@@ -20,7 +20,7 @@ from receiver.lifecycle.transition import (
     transition,
     write_changes,
 )
-from receiver.providers.results import without_inputs
+from receiver.providers.results import drop_inputs
 from receiver.store import Transaction, journal, tasks
 from receiver.store.task_row import TaskChanges, TaskRow
 
@@ -49,7 +49,7 @@ def apply(
     written whatever becomes of the state.
     """
     if event.found_at is not None and event.outputs:
-        event = without_inputs(event, tasks.ordered_with(tx, task.id))
+        event = drop_inputs(event, tasks.ordered_with(tx, task.id))
     if names_other_task(task, event):
         words = f"The provider also named the id {event.remote_id}; {task.remote_id}, known first, stays."
         write_changes(tx, task, context, (changes or {}) | add_notices(task.notices, words))

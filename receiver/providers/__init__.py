@@ -1,6 +1,6 @@
 """The registry of API families: the one place that names concrete providers.
 
-A new family is one file here, one entry below and one folder of recorded messages under `tests/providers/`.
+A new family is one module and one entry here; `docs/adding-a-provider.md` says what its tests need.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ FAMILIES: Mapping[str, type[Provider]] = {
 }
 
 CONFIG_TYPES: Mapping[str, type[ProviderConfig]] = {name: family.config_type for name, family in FAMILIES.items()}
-"""What `Settings.load` reads the accounts with."""
+"""The settings of each family, for `Settings.load`."""
 
 
 def connect(configs: Mapping[str, ProviderConfig]) -> dict[str, Provider]:
-    """Make the provider of every configured account, by account name."""
+    """Return the provider of every configured account, by account name."""
     return {name: FAMILIES[name.split("-", 1)[0]](name, config) for name, config in configs.items()}

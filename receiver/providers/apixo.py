@@ -1,6 +1,6 @@
 """APIXO (apixo.ai), after its page for sora-2 and its pages on the response format, webhooks and errors.
 
-A failed task is called back under `code: 200, message: "success"`, and fields are absent rather than null.
+The callback of a failed task has `code: 200, message: "success"`, and fields are absent rather than null.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from receiver.core.catalog import Model, Parameter
 from receiver.core.errors import Fault
 from receiver.core.messages import Callback, Event, Evidence, Order, Remote
 from receiver.core.states import State
-from receiver.providers.answers import accepted, read_answer, refuse_envelope
-from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request, segment
-from receiver.providers.jobs import read_record, record_id
+from receiver.providers.answers import accepted_event, read_answer, refuse_envelope
+from receiver.providers.base import Flow, Rate, api_root, join_url, json_request, quote_segment
+from receiver.providers.jobs import find_record_id, read_record
 
 STATES: Mapping[str, State] = {
     "pending": State.SUBMITTED,
     "processing": State.RUNNING,
     "success": State.SUCCEEDED,
     "failed": State.FAILED,
-    "fail": State.FAILED,  # not documented; the word of the sibling APIs
+    "fail": State.FAILED,  # not documented; similar APIs send it
     "canceled": State.FAILED,
     "cancelled": State.FAILED,
     "expired": State.FAILED,
@@ -39,7 +39,7 @@ def _image_needed(given: Mapping[str, Any]) -> Fault | None:
 _PARAMETERS: dict[str, Parameter] = {
     "prompt": Parameter("string", "What to show.", required=True, max_length=10_000),
     "mode": Parameter(
-        "string", "From text or from an image; told by image_urls if left out.", ("text-to-video", IMAGE_TO_VIDEO)
+        "string", "From text or from an image; if left out, image_urls decides.", ("text-to-video", IMAGE_TO_VIDEO)
     ),
     "duration": Parameter("integer", "Length in seconds.", options=(4, 8, 12)),
     "aspect_ratio": Parameter("string", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
@@ -66,9 +66,9 @@ class Apixo:
     takes_callbacks: ClassVar[bool] = True
     supports_idempotency_keys: ClassVar[bool] = False
     needs_confirmation: ClassVar[bool] = False
-    create_rate: ClassVar[Rate | None] = Rate(10_000, 60)  # of sora-2; what other models may do is less
+    create_rate: ClassVar[Rate | None] = Rate(10_000, 60)  # for sora-2; other models have lower limits
     first_check_after: ClassVar[float | None] = 180
-    output_ttl_seconds: ClassVar[float | None] = 24 * 3600  # the model's page says 15 days, the response page 24 hours
+    output_ttl_seconds: ClassVar[float | None] = 24 * 3600  # 15 days on the model's page, 24 hours on another
 
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
@@ -87,24 +87,24 @@ class Apixo:
         if "provider" in given:
             body["provider"] = given.pop("provider")
         body["input"] = given
-        path = f"/api/v1/generateTask/{segment(order.model)}"
-        response = yield json_request("POST", endpoint(self._base, path), headers=self._headers, body=body, paid=True)
+        path = f"/api/v1/generateTask/{quote_segment(order.model)}"
+        response = yield json_request("POST", join_url(self._base, path), headers=self._headers, body=body, paid=True)
         answer = read_answer(response)
         refuse_envelope(response, answer)
-        remote_id = record_id(answer)
-        return accepted(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
+        remote_id = find_record_id(answer)
+        return accepted_event(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
 
     def status(self, task: Remote) -> Flow[Event]:
         """GET /api/v1/statusTask/{model}?taskId=."""
-        path = f"/api/v1/statusTask/{segment(task.model)}"
-        url = endpoint(self._base, path, {"taskId": task.remote_id})
+        path = f"/api/v1/statusTask/{quote_segment(task.model)}"
+        url = join_url(self._base, path, {"taskId": task.remote_id})
         response = yield json_request("GET", url, headers=self._headers)
         return read_record(read_answer(response), STATES, self._base)
 
     def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
-        """Find no signature: none is documented."""
+        """Return no signature: none is documented."""
         return Evidence()
 
     def read(self, callback: Callback) -> Event:
-        """Read a callback: the same record as a status answer."""
+        """Return what a callback says: its body is the same record as a status answer."""
         return read_record(wire.read_message(callback.body), STATES, self._base)

@@ -1,6 +1,6 @@
-"""The task record that APIXO and the kie.ai-like APIs share: `{code, msg or message, data: {taskId, state, ...}}`.
+"""The task record of APIXO and the APIs like kie.ai: `{code, msg or message, data: {taskId, state, ...}}`.
 
-Their results are JSON inside JSON (`resultJson`). Only the provider files call this; it knows none of them.
+Their results are JSON inside JSON (`resultJson`). Only the provider files call it.
 """
 
 import json
@@ -11,52 +11,52 @@ from receiver.core import wire
 from receiver.core.errors import Unreadable
 from receiver.core.messages import Event
 from receiver.core.states import State
-from receiver.providers.results import MAX_RESULT, Found, find
-from receiver.providers.words import STATE_KEYS, about_task, state_of, task_in, why_failed
+from receiver.providers.results import MAX_RESULT, Found, find_result
+from receiver.providers.words import STATE_KEYS, error_envelope, find_failure, find_task, parse_state
 
-TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters, so it was not taken."
+TOO_LARGE = f"The provider's resultObject has more than {MAX_RESULT} characters, so it was not stored."
 
 
-def record_id(body: Mapping[str, Any]) -> str | None:
-    """Find the task's id: in the data, else beside it."""
+def find_record_id(body: Mapping[str, Any]) -> str | None:
+    """Return the task's id, in `data` or beside it."""
     data = wire.as_mapping(body.get("data"))
     return wire.read_id(wire.first_value(data, "taskId", "task_id") or wire.first_value(body, "taskId", "task_id"))
 
 
 def read_record(body: Mapping[str, Any], states: Mapping[str, State], base: str) -> Event:
-    """Read a task record, from a status answer or a callback.
+    """Return what a task record says, from a status answer or a callback.
 
-    The `state` field alone decides: neither the envelope's code (200 on failures, too) nor a filled `resultJson`
-    (present while waiting, too) does.
+    Only the `state` field decides: the envelope's code is 200 for failures, too, and `resultJson` may be filled while
+    the task waits.
     """
     data = wire.as_mapping(body.get("data"))
     if not data.get("state"):
-        data = task_in(body)
+        data = find_task(body)
     word = wire.read_text(wire.first_value(data, *STATE_KEYS))
-    state, notices = state_of(word, states)
+    state, notices = parse_state(word, states)
     ended = state in (State.SUCCEEDED, State.FAILED)
     found = Found()
     if state is State.SUCCEEDED:
         urls, result, broken = read_result(data.get("resultJson"))
-        found = find(body, urls, base, result=result)
+        found = find_result(body, urls, base, result=result)
         notices += broken or found.notices
     return Event(
         state,
-        remote_id=record_id(body) or wire.read_id(wire.first_value(data, "taskId", "task_id")),
+        remote_id=find_record_id(body) or wire.read_id(wire.first_value(data, "taskId", "task_id")),
         remote_state=word,
         progress=wire.parse_progress(data.get("progress")),
         outputs=found.outputs,
         result=found.result,
-        error=why_failed(data, word, about_task(body)) if state is State.FAILED else None,
+        error=find_failure(data, word, error_envelope(body)) if state is State.FAILED else None,
         charged=wire.parse_credits(wire.first_value(data, "creditsConsumed", "consumeCredits")) if ended else None,
         ended_at=wire.parse_timestamp(data.get("completeTime")),
-        found_at=found.place,
+        found_at=found.location,
         notices=notices,
     )
 
 
 def read_result(value: Any) -> tuple[list[Any], Any, tuple[str, ...]]:
-    """Read a `resultJson`: URLs, or a result that is not files, and a notice where it is broken."""
+    """Return what is in a `resultJson`: URLs, or a result that is not files, and a notice if it cannot be read."""
     try:
         result = wire.read_nested(value)
     except Unreadable:

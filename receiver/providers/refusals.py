@@ -1,7 +1,7 @@
-"""What an error's code and words tell of where an order came to: turned away before any upstream, or perhaps beyond.
+"""Whether an error says that an order was refused before any upstream got it, or that an upstream may have taken it.
 
-After the codes and messages of new-api, one-api and their forks, in both their languages, and of the APIs behind them.
-Pure; only `answers` calls it. A word that may as well come from an upstream that took the order refuses nothing here.
+Knows the codes and messages of new-api, one-api and their forks, in both their languages, and of the APIs behind them.
+Pure; only `answers` calls it. A message that could also come from an upstream that took the order is no refusal.
 """
 
 import re
@@ -54,7 +54,7 @@ _UPSTREAM_CODES = frozenset(
 )
 _UPSTREAM_WORDS = re.compile(
     r"bad_response_status_code|do_request_failed|fail_to_fetch_task|upstream_error|bad response status code"
-    r"|[(（]retry[)）]",  # a channel was tried before: what became of that is not told
+    r"|[(（]retry[)）]",  # another channel was tried before, with an unknown outcome
     re.IGNORECASE,
 )
 _BUSY_CODES = frozenset({"rate_limit_exceeded", "rate_limited", "rate_limit", "too_many_requests", "rate_limit_error"})
@@ -62,21 +62,21 @@ _BUSY_NUMBERS = frozenset({"405", "430"})
 _BUSY_WORDS = re.compile(r"\brate\b|frequen|too (many|often|fast)|频率|频繁|限流|过快", re.IGNORECASE)
 
 
-def comes_from_upstream(problem: Problem, kind: str | None = None) -> bool:
-    """Tell whether an error is one of an upstream that may have taken the order, handed on by a relay."""
+def is_upstream_error(problem: Problem, kind: str | None = None) -> bool:
+    """Return whether an error comes from an upstream that may have taken the order."""
     codes = {problem.code.lower(), (kind or "").lower()}
     return bool(codes & _UPSTREAM_CODES) or _UPSTREAM_WORDS.search(problem.message) is not None
 
 
-def turned_away(problem: Problem, kind: str | None = None) -> bool:
-    """Tell whether an error says, by its code or words, that the order came to no upstream and never will unchanged."""
-    if comes_from_upstream(problem, kind):
+def is_refusal(problem: Problem, kind: str | None = None) -> bool:
+    """Return whether an error says that the order reached no upstream, and never will unchanged."""
+    if is_upstream_error(problem, kind):
         return False
     codes = {problem.code.lower(), (kind or "").lower()}
     return bool(codes & _CODES) or _WORDS.search(problem.message) is not None
 
 
-def too_often(problem: Problem) -> bool:
-    """Tell whether an error says that orders come too fast, with a number that elsewhere is a refusal."""
+def is_rate_limit(problem: Problem) -> bool:
+    """Return whether an error says that orders come too fast, although its code may be a refusal elsewhere."""
     code = problem.code.lower()
     return code in _BUSY_CODES or (code in _BUSY_NUMBERS and _BUSY_WORDS.search(problem.message) is not None)

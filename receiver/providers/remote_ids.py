@@ -1,7 +1,7 @@
-"""Where the answer to a create names the task: the places that relays are known to put its id. Pure.
+"""Finds a task's id wherever relays put it in the answer to a submission. Pure.
 
-Each family looks in its own places first. An id that is found here is only believed in an answer that speaks of no
-error: there, the same names are those of the request.
+Each family looks in its own fields first. This search is used only for answers that are not errors: in an error, the
+same field names hold the request's id.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from receiver.core import wire
 from receiver.core.errors import Unreadable
-from receiver.providers.words import is_state
+from receiver.providers.words import is_state_word
 
 _TASK = (
     "task_id",
@@ -30,59 +30,63 @@ _JOB = (
     *("video_id", "videoId", "operation_id", "submit_id", "prompt_id", "run_id", "execution_id", "creation_id", "uuid"),
 )
 _REQUEST = ("request_id", "requestId")
-"""The task's id only where nothing else is; elsewhere that of the question."""
+"""The task's id only if there is no other; else the request's."""
 _WITHIN = (
     *("data", "result", "results", "output", "response", "task", "tasks", "job", "jobs", "prediction", "generation"),
     *("generations", "video", "videos"),
 )
 _PLAIN = ("data", "result", "task", "job", "prediction", "generation")
-_EVENT = re.compile(r"(evt|req|chatcmpl|log|trace)[_-]")
-_LONE = re.compile(r"(?=.*\d)[\w.:~=+-]{6,256}")
+_OTHER_ID = re.compile(r"(evt|req|chatcmpl|log|trace)[_-]")
+_BARE_ID = re.compile(r"(?=.*\d)[\w.:~=+-]{6,256}")
 
 
 def find_task_id(body: Mapping[str, Any]) -> str | None:
-    """Find the id of the task in an answer that accepts it, the better name first, and of the same name the nearest."""
+    """Return the task's id in an answer that accepts it: the best field name first, then the least nested."""
     records = list(_records(body, 3))
     for names in (_TASK, _JOB):
         for record in records:
-            if (found := _named(record, names)) is not None:
+            if (found := _find_named(record, names)) is not None:
                 return found
     for key in _PLAIN:
         value = body.get(key)
         for item in value if isinstance(value, list) else [value]:
-            if (lone := _lone(item)) is not None:
+            if (lone := _bare_id(item)) is not None:
                 return lone
-    return next((found for record in records if (found := _named(record, _REQUEST)) is not None), None)
+    return next((found for record in records if (found := _find_named(record, _REQUEST)) is not None), None)
 
 
-def _named(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+def _find_named(record: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     for name in names:
         value = record.get(name)
-        if name.endswith("ds") and isinstance(value, list) and value:  # `task_ids` of an order for one
+        if name.endswith("ds") and isinstance(value, list) and value:  # `task_ids` of a single order
             value = value[0]
         found = wire.read_id(value)
-        if found is not None and not _EVENT.match(found):
+        if found is not None and not _OTHER_ID.match(found):
             return found
     return None
 
 
-def _lone(value: Any) -> str | None:
-    """Take an id that stands alone, and no word, sentence, URL or number of something."""
+def _bare_id(value: Any) -> str | None:
+    """Return a value that can only be an id, not a word, a sentence, a URL or a count."""
     found = value.strip() if isinstance(value, str) else None
-    return found if found and _LONE.fullmatch(found) and not is_state(found) and not _EVENT.match(found) else None
+    return (
+        found
+        if found and _BARE_ID.fullmatch(found) and not is_state_word(found) and not _OTHER_ID.match(found)
+        else None
+    )
 
 
 def _records(value: Any, deeper: int) -> Iterator[Mapping[str, Any]]:
-    """List a record and those within it, the nearest first."""
+    """Yield a record and those nested in it, the least nested first."""
     level = [value]
     for _ in range(deeper + 1):
-        level = [record for item in level for record in _objects(item)]
+        level = [record for item in level for record in _as_objects(item)]
         yield from level
         level = [record.get(key) for record in level for key in _WITHIN if record.get(key)]
 
 
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    """Take an object, the first few of a list, or what a JSON text holds."""
+def _as_objects(value: Any) -> list[Mapping[str, Any]]:
+    """Return an object, the first few of a list, or what a JSON string holds."""
     if isinstance(value, str) and value.strip().startswith(("{", "[")):
         try:
             value = wire.read_nested(value)

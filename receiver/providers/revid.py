@@ -1,6 +1,6 @@
 """RevidAPI (revidapi.com), after its Sora 2 page.
 
-Results and parameters come as JSON texts inside the JSON; the page's own example waits with a filled `resultJson`.
+Results and parameters are JSON inside JSON. In the page's own example, a waiting task has a filled `resultJson`.
 """
 
 from collections.abc import Mapping
@@ -12,25 +12,25 @@ from receiver.core import wire
 from receiver.core.catalog import Model, Parameter, fixed_price, price_by
 from receiver.core.messages import Callback, Event, Evidence, Order, Remote
 from receiver.core.states import State
-from receiver.providers.answers import accepted, read_answer, refuse_envelope
-from receiver.providers.base import Flow, Rate, api_root, endpoint, json_request
-from receiver.providers.jobs import read_record, record_id
+from receiver.providers.answers import accepted_event, read_answer, refuse_envelope
+from receiver.providers.base import Flow, Rate, api_root, join_url, json_request
+from receiver.providers.jobs import find_record_id, read_record
 
 STATES: Mapping[str, State] = {
     "waiting": State.SUBMITTED,
-    "queuing": State.SUBMITTED,  # not documented here; the word of the API that this one resells
+    "queuing": State.SUBMITTED,  # not documented here; the API that this one resells sends it
     "queueing": State.SUBMITTED,
     "generating": State.RUNNING,  # likewise
     "success": State.SUCCEEDED,
     "fail": State.FAILED,
-    "failed": State.FAILED,  # not documented; the word of the sibling APIs
+    "failed": State.FAILED,  # not documented; similar APIs send it
     "canceled": State.FAILED,
     "cancelled": State.FAILED,
     "expired": State.FAILED,
 }
 
 _PARAMETERS: dict[str, Parameter] = {
-    "prompt": Parameter("string", "The motion to show.", required=True, max_length=10_000),
+    "prompt": Parameter("string", "What to show.", required=True, max_length=10_000),
     "aspect_ratio": Parameter("string", "Shape of the frame.", options=("portrait", "landscape"), default="landscape"),
     "n_frames": Parameter("string", "Length in seconds.", options=("10", "15"), default="10"),
     "remove_watermark": Parameter("boolean", "Remove the watermark.", default=True),
@@ -55,7 +55,7 @@ _PRO = Model(
 )
 MODELS: Mapping[str, Model] = {
     "sora-2-text-to-video": _BASIC,
-    # The page describes no image parameters, though the model needs them: other names pass.
+    # The page does not describe the image parameters that the model needs, so other names are accepted.
     "sora-2-image-to-video": replace(_BASIC, title="Sora 2 Image To Video", additional_parameters=True),
     "sora-2-pro-text-to-video": _PRO,
     "sora-2-pro-image-to-video": replace(_PRO, title="Sora 2 Pro Image To Video", additional_parameters=True),
@@ -90,7 +90,7 @@ class Revid:
     def __init__(self, name: str, config: ProviderConfig) -> None:
         self.name = name
         self._base = api_root(config.base_url, "/paid/sora2/create", "/paid/get/taskid")
-        # The page says "Bearer Token" and shows x-api-key; the header shown is the one to send.
+        # The page says "Bearer Token", but its examples send x-api-key, and that is what works.
         self._headers = {"x-api-key": config.api_key.get_secret_value()}
 
     def submit(self, order: Order, callback_url: str | None, key: str) -> Flow[Event]:  # noqa: ARG002 - takes no keys
@@ -99,23 +99,23 @@ class Revid:
         body: dict[str, Any] = {"model": order.model, "input": given}
         if callback_url:
             body["callBackUrl"] = callback_url
-        url = endpoint(self._base, "/paid/sora2/create")
+        url = join_url(self._base, "/paid/sora2/create")
         response = yield json_request("POST", url, headers=self._headers, body=body, paid=True)
         answer = read_answer(response)
         refuse_envelope(response, answer)
-        remote_id = record_id(answer)
-        return accepted(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
+        remote_id = find_record_id(answer)
+        return accepted_event(response, answer, remote_id, Event(State.SUBMITTED, remote_id=remote_id))
 
     def status(self, task: Remote) -> Flow[Event]:
         """POST /paid/get/taskid?taskId=, without a body."""
-        url = endpoint(self._base, "/paid/get/taskid", {"taskId": task.remote_id})
+        url = join_url(self._base, "/paid/get/taskid", {"taskId": task.remote_id})
         response = yield json_request("POST", url, headers=self._headers)
         return read_record(read_answer(response), STATES, self._base)
 
     def verify(self, callback: Callback) -> Evidence:  # noqa: ARG002 - no signature is documented
-        """Find no signature: none is documented."""
+        """Return no signature: none is documented."""
         return Evidence()
 
     def read(self, callback: Callback) -> Event:
-        """Read a callback: "identical to the Query Task API response"."""
+        """Return what a callback says: it is "identical to the Query Task API response"."""
         return read_record(wire.read_message(callback.body), STATES, self._base)

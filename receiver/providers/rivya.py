@@ -1,6 +1,6 @@
 """Rivya Public API v1 (rivya.ai), after its pages for sora-2 and sora-2-pro, generation status, and errors.
 
-Tasks name no callback URL of their own; they are polled. A create takes an `Idempotency-Key`.
+Tasks have no callback URL of their own, so they are polled. A submission takes an `Idempotency-Key`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from receiver.core.errors import KeyConflict, Refused, Unconfirmed, Unreadable
 from receiver.core.messages import Callback, Event, Evidence, Order, Remote
 from receiver.core.signatures import parse_webhook_secret, require_standard_webhook
 from receiver.core.states import State
-from receiver.providers.answers import accepted, glimpse, read_amount, read_answer, refuse_envelope
+from receiver.providers.answers import accepted_event, excerpt, read_amount, read_answer, refuse_envelope
 from receiver.providers.base import (
     FileLimit,
     Flow,
@@ -25,20 +25,20 @@ from receiver.providers.base import (
     Uploaded,
     Webhook,
     api_root,
-    endpoint,
     file_request,
+    join_url,
     json_request,
-    segment,
+    quote_segment,
 )
-from receiver.providers.results import Found, find
-from receiver.providers.words import STATE_KEYS, state_of, task_in, why_failed
+from receiver.providers.results import Found, find_result
+from receiver.providers.words import STATE_KEYS, find_failure, find_task, parse_state
 
 STATES: Mapping[str, State] = {
     "queued": State.SUBMITTED,
     "processing": State.RUNNING,
     "succeeded": State.SUCCEEDED,
     "failed": State.FAILED,
-    "canceled": State.FAILED,  # not in the documents; ours has no cancelled at the provider
+    "canceled": State.FAILED,  # not documented; we have no state for cancelled at the provider
     "cancelled": State.FAILED,
     "expired": State.FAILED,
 }
@@ -47,7 +47,7 @@ _PARAMETERS: dict[str, Parameter] = {
     "prompt": Parameter("string", "What to show.", required=True, max_length=10_000),
     "n_frames": Parameter("string", "Length in seconds.", options=("10", "15"), default="10"),
     "aspect_ratio": Parameter("string", "Shape of the frame.", options=("landscape", "portrait"), default="landscape"),
-    # Rivya's flag is a text, where Revid's is a boolean.
+    # A string here, a boolean at Revid.
     "remove_watermark": Parameter("string", "Remove the watermark.", options=("false", "true"), default="false"),
     "upload_method": Parameter("string", "Where the result is uploaded.", options=("s3", "oss"), default="s3"),
     "referenceMediaItems": Parameter(
@@ -75,7 +75,7 @@ FILE_LIMITS: Mapping[str, FileLimit] = {
 
 
 def check_standard_secret(secret: SecretStr) -> SecretStr:
-    """Refuse a signing secret that is not of Standard Webhooks' form; raises `ValueError`."""
+    """Return a secret. Raises `ValueError` unless it has the format of Standard Webhooks."""
     parse_webhook_secret(secret.get_secret_value())
     return secret
 
@@ -114,61 +114,63 @@ class Rivya:
         """POST /api/v1/generations."""
         given = MODELS[order.model].with_defaults(order.input) if order.fill_defaults else dict(order.input)
         body = {"model": order.model, "prompt": given.pop("prompt", None), "params": given}
-        body["client_request_id"] = order.task_id  # for tracing only; the key in the header is what makes it safe
+        body["client_request_id"] = order.task_id  # for tracing only; the header's key prevents a second purchase
         response = yield json_request(
             "POST",
-            endpoint(self._base, "/api/v1/generations"),
+            join_url(self._base, "/api/v1/generations"),
             headers={**self._headers, "Idempotency-Key": key},
             body={name: value for name, value in body.items() if value is not None},
             paid=True,
         )
         answer = _read_create(response)
-        event = _event(answer, self._base)
-        if event.remote_id is None:  # with an id it is a task, and what its `error` says is the task's
+        event = _to_event(answer, self._base)
+        if event.remote_id is None:  # with an id it is a task, and `error` is the task's
             refuse_envelope(response, answer)
-        return accepted(response, answer, event.remote_id, event)
+        return accepted_event(response, answer, event.remote_id, event)
 
     def status(self, task: Remote) -> Flow[Event]:
         """GET /api/v1/generations/{id}."""
-        path = f"/api/v1/generations/{segment(task.remote_id)}"
-        response = yield json_request("GET", endpoint(self._base, path), headers=self._headers)
-        return _event(task_in(read_answer(response)), self._base)
+        path = f"/api/v1/generations/{quote_segment(task.remote_id)}"
+        response = yield json_request("GET", join_url(self._base, path), headers=self._headers)
+        return _to_event(find_task(read_answer(response)), self._base)
 
     def verify(self, callback: Callback) -> Evidence:
-        """Check Standard Webhooks' signature where there is one: deliveries are said to be signed, and the secret has
-        that scheme's form, but header and algorithm are not documented."""
+        """Return what a Standard Webhooks signature covers, if there is one. Raises `Forged` if it is wrong.
+
+        The documents say that callbacks are signed, and the secret has that scheme's format, but they name no header.
+        """
         if self._webhook_key is None or "webhook-signature" not in callback.headers:
             return Evidence()
         require_standard_webhook(callback.headers, callback.body, [self._webhook_key], callback.received_at)
         return Evidence("body")
 
     def register_webhook(self, url: str) -> Flow[Webhook]:
-        """POST /api/v1/webhooks; the signing secret is shown this once."""
+        """POST /api/v1/webhooks; only its answer shows the signing secret."""
         body = {"name": "receiver", "url": url, "event_types": ["generation.succeeded", "generation.failed"]}
-        endpoint_url = endpoint(self._base, "/api/v1/webhooks")
+        endpoint_url = join_url(self._base, "/api/v1/webhooks")
         response = yield json_request("POST", endpoint_url, headers=self._headers, body=body)
         answer = read_answer(response)
         made, secret = wire.read_id(answer.get("id")), wire.read_text(answer.get("signing_secret"))
         if made is None or secret is None:
-            raise Unreadable("The answer names no endpoint or no signing secret.")
+            raise Unreadable("the answer lacks the endpoint's id or its signing secret")
         return Webhook(made, secret)
 
     def read(self, callback: Callback) -> Event:
-        """Read a webhook event: the generation is found by its shape, since the envelope is not documented."""
+        """Return what a webhook event says; its generation is found by its fields, as the envelope is undocumented."""
         generation = _find_generation(wire.read_message(callback.body), depth=4)
         if generation is None:
-            raise Unreadable("no object with id, status and model in it")
-        return _event(generation, self._base)
+            raise Unreadable("no object with id, status and model")
+        return _to_event(generation, self._base)
 
     def balance(self) -> Flow[float]:
         """GET /api/v1/credits."""
-        response = yield json_request("GET", endpoint(self._base, "/api/v1/credits"), headers=self._headers)
+        response = yield json_request("GET", join_url(self._base, "/api/v1/credits"), headers=self._headers)
         return read_amount(response, "current_credits")
 
     def upload(self, file: Upload) -> Flow[Uploaded]:
-        """POST /api/v1/files; its answer is not shown in the documents, so that it is read generously."""
+        """POST /api/v1/files; no document shows its answer, so several formats are read."""
         fields = {"kind": file.kind, "model": file.model, "client_request_id": file.id}
-        url = endpoint(self._base, "/api/v1/files")
+        url = join_url(self._base, "/api/v1/files")
         response = yield file_request(url, file, headers=self._headers, fields=fields)
         answer = read_answer(response)
         refuse_envelope(response, answer)
@@ -176,7 +178,7 @@ class Rivya:
 
 
 REFUSALS = frozenset({"public_api_disabled"})
-"""Codes that refuse although they come with a 5xx."""
+"""Codes that mean a refusal although they come with a 5xx."""
 
 
 def _read_create(response: httpx.Response) -> Mapping[str, Any]:
@@ -193,10 +195,10 @@ def _read_create(response: httpx.Response) -> Mapping[str, Any]:
 
 
 def _uploaded(response: httpx.Response, told: Mapping[str, Any], file: Upload) -> Uploaded:
-    """Read what an order needs of a file; the type is the provider's where it looked into the file itself."""
+    """Return what an order needs to use a file, with the media type that the provider found, if any."""
     url = wire.read_text(wire.first_value(told, "url", "file_url", "fileUrl"), wire.MAX_URL_LENGTH)
     if url is None:
-        raise Unreadable(f"an answer without a URL: {glimpse(response)}")
+        raise Unreadable(f"an answer without a URL: {excerpt(response)}")
     mime_type = wire.read_text(wire.first_value(told, "mime_type", "mimeType")) or file.mime_type
     item = {"url": url, "kind": file.kind, "name": file.name, "mimeType": mime_type}
     token = wire.read_text(wire.first_value(told, "duration_token", "durationToken"), wire.MAX_URL_LENGTH)
@@ -205,7 +207,7 @@ def _uploaded(response: httpx.Response, told: Mapping[str, Any], file: Upload) -
 
 
 def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
-    """Find the object that has an id, a status and a model; an event's own id is never taken for it."""
+    """Return the object with an id, a status and a model; an event's own id does not count."""
     if isinstance(value, dict):
         if {"id", "status", "model"} <= value.keys() and not str(value["id"]).startswith("evt_"):
             return value
@@ -218,12 +220,12 @@ def _find_generation(value: Any, depth: int) -> Mapping[str, Any] | None:
     return next((generation for generation in found if generation is not None), None)
 
 
-def _event(generation: Mapping[str, Any], base: str) -> Event:
+def _to_event(generation: Mapping[str, Any], base: str) -> Event:
     word = wire.read_text(wire.first_value(generation, *STATE_KEYS))
-    state, notices = state_of(word, STATES)
+    state, notices = parse_state(word, STATES)
     result = wire.as_mapping(generation.get("result"))
     own = [result.get("primary_url"), *wire.as_list(result.get("urls"))]
-    found = find(generation, own, base) if state is State.SUCCEEDED else Found()
+    found = find_result(generation, own, base) if state is State.SUCCEEDED else Found()
     ended = state in (State.SUCCEEDED, State.FAILED)
     return Event(
         state,
@@ -231,10 +233,10 @@ def _event(generation: Mapping[str, Any], base: str) -> Event:
         remote_state=word,
         outputs=found.outputs,
         result=found.result,
-        error=why_failed(generation, word) if state is State.FAILED else None,
+        error=find_failure(generation, word) if state is State.FAILED else None,
         reserved=wire.parse_credits(generation.get("reserved_credits")),
         charged=wire.parse_credits(generation.get("final_credits")) if ended else None,  # 0 until the end
         ended_at=wire.parse_timestamp(generation.get("updated_at")) if ended else None,
-        found_at=found.place,
+        found_at=found.location,
         notices=notices + found.notices,
     )

@@ -1,7 +1,6 @@
-"""The words for states and reasons that API families share; each family's own words come before these. Pure.
+"""The words for states and failure reasons that API families share. Pure; only the provider files call it.
 
-They are those that the families, their relatives and the relays between them are known to send. Only the provider files
-call this.
+A family's own words take precedence. These are all that the families, similar APIs and relays are known to send.
 """
 
 import re
@@ -61,7 +60,7 @@ _NOISE = frozenset(
         "been",
     }
 )
-"""Parts of a word that say what is in a state, and not which: `TASK_STATUS_SUCCEED`, `video_generation_completed`."""
+"""Parts of a word that do not name the state: `TASK_STATUS_SUCCEED`, `video_generation_completed`."""
 
 _WRAPPERS = ("data", "task", "result", "response", "output", "job", "record", "prediction")
 _TASK_IDS = ("task_id", "taskId", "taskID")
@@ -80,25 +79,25 @@ _REASONS = (
     *("statusMessage", "reason", "message", "msg", "detail", "details", "description"),
 )
 _WITHIN = ("data", "result", "output", "response", "base_resp")
-"""Records in which an upstream says it."""
+"""Nested records in which an upstream puts the reason."""
 _NO_CODES = frozenset({"0", "200", "success", "succeed", "ok", "none", "null"})
 _NO_REASONS = frozenset({"success", "succeed", "succeeded", "ok", "none", "null"})
 
 
-def state_of(word: str | None, states: Mapping[str, State]) -> tuple[State | None, tuple[str, ...]]:
-    """Translate a provider's state word, whatever its case; an unknown word counts as running and leaves a notice."""
+def parse_state(word: str | None, states: Mapping[str, State]) -> tuple[State | None, tuple[str, ...]]:
+    """Return the state for a provider's word, in any case; an unknown word counts as running, with a notice."""
     if word is None:
         return None, ()
-    known = states.get(word.lower()) or _shared(word)
+    known = states.get(word.lower()) or _shared_state(word)
     if known is not None:
         return known, ()
     return State.RUNNING, (
-        f'The provider says "{wire.truncate(word, 80)}", a state this service does not know; taken as running.',
+        f'The provider says "{wire.truncate(word, 80)}", an unknown state; it is treated as running.',
     )
 
 
-def _shared(word: str) -> State | None:
-    """Look a word up that the family itself does not know: `In Progress`, `in-progress` and `inProgress` are one."""
+def _shared_state(word: str) -> State | None:
+    """Return the state for a shared word; `In Progress`, `in-progress` and `inProgress` are the same."""
     if len(word) > 60:
         return None
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word)
@@ -107,29 +106,28 @@ def _shared(word: str) -> State | None:
     return known or WORDS.get("_".join(part for part in parts if part not in _NOISE))
 
 
-def about_task(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Take what an envelope says besides the task's own record, unless it speaks of a success: of the question's."""
+def error_envelope(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an envelope that reports an error; an empty one if it reports the request's own success."""
     return {} if (wire.read_text(body.get("code")) or "").lower() in _NO_CODES else body
 
 
-def is_state(value: Any) -> bool:
-    """Tell whether a value is a word that some family says a state with."""
+def is_state_word(value: Any) -> bool:
+    """Return whether a value is a word for a state in some family."""
     word = wire.read_text(value)
-    return word is not None and _shared(word) is not None
+    return word is not None and _shared_state(word) is not None
 
 
-def task_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Find the record of the task: the message itself, or the one that it wraps, up to three times.
+def find_task(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the task's record: the message itself, or one that is nested in it up to three levels deep.
 
-    A message that names the task and tells a state is its record, unless only the one within names it as a task's:
-    what it holds besides is the upstream's own record.
+    A record with an id and a state is the task's, unless only a nested one has a task id.
     """
     record = body
     for _ in range(3):
-        if _names_task(record) and wire.first_value(record, *STATE_KEYS) is not None:
+        if _has_task_id(record) and wire.first_value(record, *STATE_KEYS) is not None:
             return record
         inner = _inner_record(record)
-        if inner is None or (_is_whole(record) and not (_is_whole(inner) and _names_task(inner))):
+        if inner is None or (_has_state_and_id(record) and not (_has_state_and_id(inner) and _has_task_id(inner))):
             return record
         record = inner
     return record
@@ -138,64 +136,64 @@ def task_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
 def _inner_record(record: Mapping[str, Any], deeper: int = 1) -> Mapping[str, Any] | None:
     for key in _WRAPPERS:
         value = record.get(key)
-        inner = _object(value) if value else None
-        if inner and not _is_record(inner):
+        inner = _as_object(value) if value else None
+        if inner and not _has_state_or_id(inner):
             inner = _inner_record(inner, deeper - 1) if deeper else None
         if inner:
             return inner
     return None
 
 
-def _is_record(record: Mapping[str, Any]) -> bool:
+def _has_state_or_id(record: Mapping[str, Any]) -> bool:
     return wire.first_value(record, *_STATES_AND_IDS) is not None
 
 
-def _is_whole(record: Mapping[str, Any]) -> bool:
+def _has_state_and_id(record: Mapping[str, Any]) -> bool:
     return wire.first_value(record, *STATE_KEYS) is not None and wire.first_value(record, *_IDS) is not None
 
 
-def _names_task(record: Mapping[str, Any]) -> bool:
+def _has_task_id(record: Mapping[str, Any]) -> bool:
     return wire.first_value(record, *_TASK_IDS) is not None
 
 
-def why_failed(
+def find_failure(
     record: Mapping[str, Any], word: str | None, envelope: Mapping[str, Any] | None = None, *, code: Any = None
 ) -> Problem:
-    """Find why a task failed, under any of the usual names: in its record, else in the envelope's words.
+    """Return why a task failed, under any of the usual field names: from its record, else from the envelope.
 
-    Without a code of the task's own it is `code`, or the provider's word for the state.
+    If the record has no code, it is `code`, or the provider's word for the state.
     """
-    told, message = _told(record)
+    told, message = _read_failure(record)
     if message is None and envelope is not None and envelope is not record:
-        message = _told(envelope)[1]
+        message = _read_failure(envelope)[1]
     return Problem(
         told or wire.read_text(code) or wire.read_text(word) or "failed", message or "The provider gave no reason."
     )
 
 
-def _told(record: Mapping[str, Any], deeper: int = 2) -> tuple[str | None, str | None]:
-    """Read the code and the words of one record, or of the first one in it that says them."""
+def _read_failure(record: Mapping[str, Any], deeper: int = 2) -> tuple[str | None, str | None]:
+    """Return the code and the message of a record, or of the first nested one that has them."""
     codes = (wire.read_text(record.get(key)) for key in _CODES)
     code = next((code for code in codes if code is not None and code.lower() not in _NO_CODES), None)
     for key in _REASONS:
-        inner = _object(record.get(key)) if deeper else None
+        inner = _as_object(record.get(key)) if deeper else None
         if inner is None:
             message = wire.read_text(record.get(key))
         else:
-            inner_code, message = _told(inner, deeper - 1)
+            inner_code, message = _read_failure(inner, deeper - 1)
             code = code or inner_code or wire.read_text(inner.get("type"))
         if message is not None and message.lower() not in _NO_REASONS:
             return code, message
     for key in _WITHIN if deeper else ():
-        inner_code, message = _told(_object(record.get(key)) or {}, deeper - 1)
+        inner_code, message = _read_failure(_as_object(record.get(key)) or {}, deeper - 1)
         code = code or inner_code
         if message is not None:
             return code, message
     return code, None
 
 
-def _object(value: Any) -> Mapping[str, Any] | None:
-    """Take an object, the first of a list, or the one that a JSON text holds."""
+def _as_object(value: Any) -> Mapping[str, Any] | None:
+    """Return an object, the first of a list, or the one in a JSON string."""
     if isinstance(value, str) and value.strip().startswith(("{", "[")):
         try:
             value = wire.read_nested(value)

@@ -16,7 +16,7 @@ from receiver.core import wire
 from receiver.core.ids import new_id
 from receiver.core.links import Links
 from receiver.core.redaction import REDACTED, Redactor
-from receiver.providers.answers import glimpse
+from receiver.providers.answers import excerpt
 from tests.measuring import processor_seconds
 
 TASK = new_id(1_795_176_000_000)
@@ -125,7 +125,7 @@ def test_half_a_secret_is_not_shown_where_this_service_cuts_by_itself() -> None:
     redactor, key = Redactor(KEYS), KEYS[0]
     for before in range(150, 200):
         page = httpx.Response(500, text=f"<p>{'x' * before} {key} and more</p>" + "y" * 200)
-        shown = redactor.redact_text(f"HTTP 500: {glimpse(page)} or so")
+        shown = redactor.redact_text(f"HTTP 500: {excerpt(page)} or so")
         assert key[:9] not in shown
         assert key[:9] not in redactor.redact_text(wire.read_text("x" * (1800 + before) + key) or "")
 

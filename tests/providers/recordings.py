@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from receiver.core import errors
 from receiver.core.messages import Callback, Event, Order, Remote
 from receiver.providers import FAMILIES
-from receiver.providers.base import Balance, Flow, Provider
+from receiver.providers.base import Flow, HasBalance, Provider
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def asking(provider: Provider, remote_id: str = "remote-1") -> Flow[Event]:
 
 def weighing(provider: Provider) -> Flow[float]:
     """Begin to ask for the balance."""
-    assert isinstance(provider, Balance)
+    assert isinstance(provider, HasBalance)
     return provider.balance()
 
 

@@ -13,7 +13,7 @@ from receiver.core import errors
 from receiver.core.errors import Busy, ProviderError, Refused, Unconfirmed, Unreadable
 from receiver.core.messages import Evidence, Order, Remote
 from receiver.providers import CONFIG_TYPES, FAMILIES, connect
-from receiver.providers.base import Balance, Provider
+from receiver.providers.base import HasBalance, Provider
 from tests.providers.recordings import (
     ANY,
     API_KEY,
@@ -87,7 +87,7 @@ NEEDED_OF_BALANCES: dict[str, Callable[[Recording], bool]] = {
 
 
 def tells_balances(family: str) -> bool:
-    return isinstance(account(family), Balance)
+    return isinstance(account(family), HasBalance)
 
 
 @each_family

@@ -14,7 +14,7 @@ from receiver.core.messages import Callback, Event, Evidence
 from receiver.core.states import State
 from receiver.core.wire import MAX_ID_LENGTH
 from receiver.providers import CONFIG_TYPES, FAMILIES
-from receiver.providers.base import Balance
+from receiver.providers.base import HasBalance
 from tests.providers import hostile
 from tests.providers.recordings import OUTCOMES, account, answered, asking, submitting, weighing
 
@@ -22,7 +22,7 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 each_signing = pytest.mark.parametrize(
     "family", [name for name, kind in CONFIG_TYPES.items() if "webhook_secret" in kind.model_fields]
 )
-each_telling = pytest.mark.parametrize("family", [name for name in FAMILIES if isinstance(account(name), Balance)])
+each_telling = pytest.mark.parametrize("family", [name for name in FAMILIES if isinstance(account(name), HasBalance)])
 thorough = settings(max_examples=100, deadline=None)
 
 TOLD = (None, State.SUBMITTED, State.RUNNING, State.SUCCEEDED, State.FAILED)

@@ -8,7 +8,7 @@ import pytest
 from receiver.config.settings import Settings
 from receiver.core.errors import ConfigError
 from receiver.providers import CONFIG_TYPES, FAMILIES
-from receiver.providers.base import Balance
+from receiver.providers.base import HasBalance
 from receiver.providers.kie import KieConfig
 from tests.providers.recordings import account, answered, asking, submitting
 
@@ -60,7 +60,7 @@ def test_the_id_is_looked_for_in_the_order_of_the_signature(body: dict[str, obje
 
 
 def test_those_families_tell_a_balance_whose_documents_name_an_endpoint() -> None:
-    assert {name for name in FAMILIES if isinstance(account(name), Balance)} == {"rivya", "gateway", "kie"}
+    assert {name for name in FAMILIES if isinstance(account(name), HasBalance)} == {"rivya", "gateway", "kie"}
 
 
 @pytest.mark.parametrize("model", ["veo3", "veo3_fast", "veo3_lite"])

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from receiver.core.messages import Callback, Event, Output
 from receiver.core.states import State
 from receiver.providers import FAMILIES
-from receiver.providers.file_urls import MAX_OUTPUTS, address, files_at
-from receiver.providers.places import MAX_NAME, _read
-from receiver.providers.results import MAX_DEPTH, MAX_RESULT, _Search, _Way, search, without_inputs
+from receiver.providers.field_names import MAX_NAME, _interpret
+from receiver.providers.file_urls import MAX_OUTPUTS, make_outputs, resolve_url
+from receiver.providers.results import MAX_DEPTH, MAX_RESULT, _Location, _Search, drop_inputs, search_message
 from tests.providers import hostile
 from tests.providers.recordings import account, answered, asking
-from tests.providers.shapes import BASES, done, record
+from tests.providers.shapes import SHAPES, done, record
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 thorough = settings(max_examples=200, deadline=None)
@@ -135,7 +135,7 @@ def test_nothing_is_searched_before_the_end(family: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/videos/x/content", "/files/a.mp4?sig=1%2F2", "files/a.mp4"])
 def test_a_relative_address_is_below_the_base_url_and_its_path_is_kept(family: str, path: str) -> None:
     told = event(family, done(family, video={"url": path}))
-    assert urls(told) == [f"{BASES[family]}/{path.lstrip('/')}"]
+    assert urls(told) == [f"{SHAPES[family].base_url}/{path.lstrip('/')}"]
     body = done(family, video={"url": path})
     below = account(family, base_url="https://h.example.com/proxy/v1")
     told = answered(asking(below), httpx.Response(200, json=body))
@@ -158,7 +158,7 @@ def test_a_relative_address_is_below_the_base_url_and_its_path_is_kept(family: s
 def test_the_kind_of_a_file_is_told_by_its_end_and_else_by_the_name_of_its_place(
     fields: dict[str, Any], kinds: list[str]
 ) -> None:
-    assert [output.kind for output in search(fields, BASE).outputs] == kinds
+    assert [output.kind for output in search_message(fields, BASE).outputs] == kinds
 
 
 LYRICS = [{"text": "[Verse]\nI walk the city", "title": "t", "status": "complete", "errorMessage": ""}]
@@ -190,32 +190,30 @@ def test_what_is_no_file_is_a_result_too(family: str, fields: dict[str, Any], re
 
 def test_a_result_whose_files_are_still_to_come_is_none_yet() -> None:
     tracks = [{"title": "t", "audioUrl": "", "streamAudioUrl": "https://stream.example.com/one"}]
-    assert search({"sunoData": tracks}, BASE).result is None
-    assert search({"sunoData": [track | {"audioUrl": SONG} for track in tracks]}, BASE).outputs == (
+    assert search_message({"sunoData": tracks}, BASE).result is None
+    assert search_message({"sunoData": [track | {"audioUrl": SONG} for track in tracks]}, BASE).outputs == (
         Output(SONG, "audio"),
     )
 
 
-def test_a_result_that_is_too_large_is_not_taken_and_that_is_told() -> None:
-    found = search({"resultObject": {"text": "x" * MAX_RESULT}}, BASE)
+def test_a_result_that_is_too_large_is_not_stored_and_leaves_a_notice() -> None:
+    found = search_message({"resultObject": {"text": "x" * MAX_RESULT}}, BASE)
     assert (found.result, len(found.notices)) == (None, 1)
 
 
 @each_family
-def test_the_family_s_own_place_comes_first(family: str) -> None:
-    own: dict[str, Any] = {
-        "rivya": {"result": {"primary_url": A, "video_url": B}},
-        "gateway": {"data": {"output": A, "video_url": B}},
-    }.get(family, {"resultJson": json.dumps({"resultUrls": [A], "video_url": B})})
-    told = event(family, done(family, video_url=B, **own) if family not in ("gateway", "kie") else done(family, **own))
+def test_the_family_s_own_fields_come_first(family: str) -> None:
+    shape = SHAPES[family]
+    others = {} if shape.reads_video_url else {"video_url": B}
+    told = event(family, done(family, **others, **shape.result(A)))
     assert (urls(told), told.found_at) == ([A], None)
 
 
 def test_what_was_ordered_with_is_not_what_was_made() -> None:
     told = Event(State.SUCCEEDED, outputs=(Output(PICTURE, "image"), Output(A, "video")), found_at="images[]")
     ordered = json.dumps({"prompt": "x", "images": [PICTURE]}, separators=(",", ":"))
-    assert without_inputs(told, ordered).outputs == (Output(A, "video"),)
-    assert without_inputs(told, json.dumps({"images": [f"{PICTURE}x"]})) is told
+    assert drop_inputs(told, ordered).outputs == (Output(A, "video"),)
+    assert drop_inputs(told, json.dumps({"images": [f"{PICTURE}x"]})) is told
 
 
 @pytest.mark.parametrize(
@@ -233,7 +231,7 @@ def test_what_was_ordered_with_is_not_what_was_made() -> None:
     ],
 )
 def test_every_distinct_url_is_an_output_in_order(given: list[Any], expected: list[tuple[str, str]]) -> None:
-    assert files_at(given, BASE) == tuple(Output(url, kind) for url, kind in expected)
+    assert make_outputs(given, BASE) == tuple(Output(url, kind) for url, kind in expected)
 
 
 # --- whatever is in it
@@ -243,8 +241,8 @@ def test_every_distinct_url_is_an_output_in_order(given: list[Any], expected: li
 @given(body=hostile.messages)
 def test_no_search_ever_raises_and_the_same_message_gives_the_same(body: Any) -> None:
     body = {"data": body}
-    found = search(body, BASE)
-    assert search(json.loads(json.dumps(body)), BASE) == found
+    found = search_message(body, BASE)
+    assert search_message(json.loads(json.dumps(body)), BASE) == found
     assert len(found.outputs) <= MAX_OUTPUTS
     for output in found.outputs:
         assert output.url.startswith(("http://", "https://"))
@@ -270,15 +268,15 @@ def test_nothing_within_an_input_or_a_callback_is_ever_a_result(
     for name in [*deeper, within, *names]:
         value = {name: [value] if as_list else value}
         value = {"data": json.dumps(value)} if as_text else value
-    assert search(value, BASE).outputs == ()
+    assert search_message(value, BASE).outputs == ()
 
 
 def test_a_name_that_is_too_long_to_say_anything_is_neither_read_nor_remembered() -> None:
-    known = _read.cache_info().currsize
+    known = _interpret.cache_info().currsize
     for number in range(10):
-        assert search({f"{'x' * MAX_NAME}{number}_video_url": A}, BASE).outputs == ()
-    assert _read.cache_info().currsize == known
-    assert search({f"{'x' * (MAX_NAME - 4)}_url": A}, BASE).outputs == (Output(A, "video"),)
+        assert search_message({f"{'x' * MAX_NAME}{number}_video_url": A}, BASE).outputs == ()
+    assert _interpret.cache_info().currsize == known
+    assert search_message({f"{'x' * (MAX_NAME - 4)}_url": A}, BASE).outputs == (Output(A, "video"),)
 
 
 def deep(levels: int) -> Any:
@@ -289,13 +287,13 @@ def deep(levels: int) -> Any:
 
 
 def test_a_search_is_bounded_however_much_there_is() -> None:
-    assert search(deep(10), BASE).outputs == (Output(A, "video"),)
-    assert search(deep(90), BASE).outputs == ()
+    assert search_message(deep(10), BASE).outputs == (Output(A, "video"),)
+    assert search_message(deep(90), BASE).outputs == ()
     wide = {"data": [{"a": n, "b": [n]} for n in range(20_000)], "video_url": A}
     texts = {"data": [json.dumps({"data": json.dumps({"x": n})}) for n in range(5000)], "video_url": A}
     for body in (wide, texts):
         looking = _Search(BASE)
-        looking.visit(body, _Way())
+        looking.visit(body, _Location())
         assert looking.values >= -MAX_DEPTH, "it went on behind its bound"
         assert looking.files == []
 
@@ -315,4 +313,4 @@ def test_a_search_is_bounded_however_much_there_is() -> None:
     ],
 )
 def test_only_a_whole_url_or_a_path_is_an_address(value: str, expected: str | None) -> None:
-    assert address(value, BASE) == expected
+    assert resolve_url(value, BASE) == expected

@@ -19,7 +19,7 @@ from receiver.core.errors import ConfigError, ProviderError, Unreadable
 from receiver.core.messages import Order, Remote
 from receiver.outbound.client import Outbound
 from receiver.providers import CONFIG_TYPES, connect
-from receiver.providers.base import Balance, Flow, Provider, RegistersWebhook, Upload, Uploads
+from receiver.providers.base import AcceptsUploads, Flow, HasBalance, Provider, RegistersWebhooks, Upload
 from tests.behaviour.families import CALLING_BACK, FAMILIES, GATEWAY, REVID, RIVYA, Family
 from tests.behaviour.provider import asked_about, says
 from tests.behaviour.service import Stage, staged
@@ -179,11 +179,11 @@ def flows(provider: Provider) -> dict[str, Flow[Any]]:
         "submit": provider.submit(order, "https://hooks.example.com/x", "a-key"),
         "status": provider.status(Remote(ID, order.model)),
     }
-    if isinstance(provider, Balance):
+    if isinstance(provider, HasBalance):
         found["balance"] = provider.balance()
-    if isinstance(provider, RegistersWebhook):
+    if isinstance(provider, RegistersWebhooks):
         found["register"] = provider.register_webhook("https://hooks.example.com/x")
-    if isinstance(provider, Uploads):
+    if isinstance(provider, AcceptsUploads):
         content = io.BytesIO(b"picture")
         found["upload"] = provider.upload(Upload("file_1", "image", order.model, "a.png", "image/png", 7, content))
     return found

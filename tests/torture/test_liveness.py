@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.row("B15")]
 URL = "https://cdn.example.com/out.mp4"
 FIRST_CHECK = 300_000
 """Milliseconds from an order to its first check, where nothing was heard."""
-LONGEST_PAUSE = 144_000
+MAX_RETRY_AFTER = 144_000
 """Milliseconds between two checks at most: two minutes, and a fifth more by chance."""
 AT_ONCE = 1_000
 MOST_CHECKS = 20
@@ -124,7 +124,7 @@ class Life:
         await self.service.app.state.services.background.drain(60)
         clock, began = self.service.clock, self.service.clock.now
         asked_since = len(self.service.provider.asked()) > self.asked
-        awaits = FIRST_CHECK if not self.knows else LONGEST_PAUSE if asked_since else AT_ONCE
+        awaits = FIRST_CHECK if not self.knows else MAX_RETRY_AFTER if asked_since else AT_ONCE
         for _ in range(failures):
             await self.check("down")
         for _ in range(MOST_CHECKS):
@@ -133,7 +133,7 @@ class Life:
             due = await self.due()
             assert due is not None, "nobody asks any more"
             took = max(due, clock.now) - began
-            assert not timed or took <= awaits + failures * LONGEST_PAUSE + AT_ONCE, f"asked again after {took} ms"
+            assert not timed or took <= awaits + failures * MAX_RETRY_AFTER + AT_ONCE, f"asked again after {took} ms"
             await self.check("true")
         raise AssertionError(f"{MOST_CHECKS} true answers changed nothing")
 

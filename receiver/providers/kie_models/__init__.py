@@ -1,6 +1,6 @@
-"""The models of kie.ai: those of its video APIs that people use now, and its historic Sora ones.
+"""The models of kie.ai: its current video models, and its former Sora ones, with parameters for forms and prices.
 
-Hints for forms, and prices; one module for each maker. Only `kie` reads it.
+One module for each maker. Only `kie` reads it.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from receiver.core.catalog import Model
 from receiver.providers.kie_models import bytedance, google, kling, others, sora
 
 VEO = frozenset(google.VEO)
-"""The models with endpoints of their own; all others are Market jobs."""
+"""The models with their own endpoints; all others are Market jobs."""
 
 MODELS: Mapping[str, Model] = {
     **google.VEO,

@@ -6,9 +6,9 @@ from receiver.core.catalog import Model, Parameter
 from receiver.providers.kie_models.tables import (
     NEGATIVE,
     Parameters,
-    a_second,
-    a_video,
-    hints,
+    advisory_model,
+    price_in_dollars,
+    price_per_second_in_dollars,
     prompt,
     resolution,
     seconds,
@@ -20,14 +20,14 @@ UP_TO_15 = tuple(map(str, range(3, 16)))
 
 _KLING_3: Parameters = {
     "prompt": prompt(),
-    "image_urls": Parameter("strings", "Images to begin and end with."),
-    "sound": Parameter("boolean", "Make the sound, too.", required=True, default=False),
+    "image_urls": Parameter("strings", "First and last frame."),
+    "sound": Parameter("boolean", "Generate sound.", required=True, default=False),
     "duration": seconds(*UP_TO_15, default="5", required=True),
     "aspect_ratio": shape(*SHAPES, default="16:9", required=True),
     "mode": Parameter("string", "720p, 1080p or 4K.", ("std", "pro", "4K"), "pro", required=True),
     "multi_shots": Parameter("boolean", "Several shots, each with its own prompt.", required=True, default=False),
     "multi_prompt": Parameter("objects", "The shots: prompt, duration.", required=True),
-    "kling_elements": Parameter("objects", "What a prompt may refer to: name, description, URLs.", max_items=3),
+    "kling_elements": Parameter("objects", "What the prompt can refer to: name, description, URLs.", max_items=3),
 }
 _TURBO_3: Parameters = {
     "prompt": prompt(2_500),
@@ -36,7 +36,7 @@ _TURBO_3: Parameters = {
 }
 _KLING_2_6: Parameters = {
     "prompt": prompt(1_000),
-    "sound": Parameter("boolean", "Make the sound, too; it doubles the price.", required=True),
+    "sound": Parameter("boolean", "Generate sound; this doubles the price.", required=True),
     "duration": seconds("5", "10", required=True),
 }
 _TURBO_2_5: Parameters = {
@@ -46,18 +46,18 @@ _TURBO_2_5: Parameters = {
     "cfg_scale": Parameter("number", "How closely to follow the prompt.", default=0.5, minimum=0, maximum=1),
 }
 
-_TURBO_3_PRICE = a_second({("720p",): 0.09, ("1080p",): 0.1125}, "resolution")
+_TURBO_3_PRICE = price_per_second_in_dollars({("720p",): 0.09, ("1080p",): 0.1125}, "resolution")
 _TURBO_3_NOTE = "a second: 720p $0.09, 1080p $0.1125"
-_KLING_2_6_PRICE = a_video(
+_KLING_2_6_PRICE = price_in_dollars(
     {("5", False): 0.275, ("10", False): 0.55, ("5", True): 0.55, ("10", True): 1.1}, "duration", "sound"
 )
 _KLING_2_6_NOTE = "$0.275 for 5 s, with audio $0.55; twice that for 10 s"
 
 MODELS: Mapping[str, Model] = {
-    "kling-3.0/video": hints(
+    "kling-3.0/video": advisory_model(
         "Kling 3",
         _KLING_3,
-        a_second(
+        price_per_second_in_dollars(
             {
                 ("std", False): 0.07,
                 ("std", True): 0.1,
@@ -71,33 +71,33 @@ MODELS: Mapping[str, Model] = {
         ),
         "a second: 720p $0.07, 1080p $0.09, 4K $0.335; with audio $0.10, $0.135, $0.335",
     ),
-    "kling/v3-turbo-text-to-video": hints(
+    "kling/v3-turbo-text-to-video": advisory_model(
         "Kling 3 Turbo, from text",
         {**_TURBO_3, "aspect_ratio": shape(*SHAPES, required=True)},
         _TURBO_3_PRICE,
         _TURBO_3_NOTE,
     ),
-    "kling/v3-turbo-image-to-video": hints(
+    "kling/v3-turbo-image-to-video": advisory_model(
         "Kling 3 Turbo, from an image",
-        {**_TURBO_3, "image_urls": Parameter("strings", "Image to begin with.", required=True)},
+        {**_TURBO_3, "image_urls": Parameter("strings", "First frame.", required=True)},
         _TURBO_3_PRICE,
         _TURBO_3_NOTE,
     ),
-    "kling-2.6/text-to-video": hints(
+    "kling-2.6/text-to-video": advisory_model(
         "Kling 2.6, from text",
         {**_KLING_2_6, "aspect_ratio": shape(*SHAPES, default="1:1", required=True)},
         _KLING_2_6_PRICE,
         _KLING_2_6_NOTE,
     ),
-    "kling-2.6/image-to-video": hints(
+    "kling-2.6/image-to-video": advisory_model(
         "Kling 2.6, from an image",
-        {**_KLING_2_6, "image_urls": Parameter("strings", "Image to begin with.", required=True, max_items=1)},
+        {**_KLING_2_6, "image_urls": Parameter("strings", "First frame.", required=True, max_items=1)},
         _KLING_2_6_PRICE,
         _KLING_2_6_NOTE,
     ),
-    "kling/v2-5-turbo-text-to-video-pro": hints("Kling 2.5 Turbo Pro, from text", _TURBO_2_5),
-    "kling/v2-5-turbo-image-to-video-pro": hints(
+    "kling/v2-5-turbo-text-to-video-pro": advisory_model("Kling 2.5 Turbo Pro, from text", _TURBO_2_5),
+    "kling/v2-5-turbo-image-to-video-pro": advisory_model(
         "Kling 2.5 Turbo Pro, from an image",
-        {**_TURBO_2_5, "image_url": Parameter("string", "Image to begin with.", required=True)},
+        {**_TURBO_2_5, "image_url": Parameter("string", "First frame.", required=True)},
     ),
 }

@@ -13,7 +13,7 @@ from receiver.documents import format_timestamp
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.spending_limits import UNCONFIRMED_COUNTS
 from receiver.providers import CONFIG_TYPES, FAMILIES
-from receiver.providers.base import Balance, Provider
+from receiver.providers.base import HasBalance, Provider
 from receiver.services import Services
 from receiver.web.pages.wording import credits_
 
@@ -55,7 +55,7 @@ def accounts(services: Services) -> list[Account]:
             config.base_url,
             tuple(_facts(settings, provider, config)),
             provider.models,
-            isinstance(provider, Balance),
+            isinstance(provider, HasBalance),
         )
         for name, provider in services.providers.items()
         if (config := settings.providers.get(name)) is not None

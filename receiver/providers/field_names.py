@@ -1,6 +1,6 @@
-"""What the name of a field says about a URL that stands in it: a result, of which kind, or one of the things beside it.
+"""What a field's name says about a URL in it: whether it is a result, and of which kind.
 
-`results` reads every field of a success through here. It knows names only, never a provider.
+`results` searches a success with it. It knows names only, never a provider.
 """
 
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 MAX_NAME = 64
-"""Characters of a field's name; no longer one says anything."""
+"""Characters; a longer field name is ignored."""
 
 _KINDS = (
     ("video", ("video", "movie", "mp4", "clip")),
@@ -16,75 +16,75 @@ _KINDS = (
     ("image", ("image", "img", "picture", "photo")),
 )
 _ADDRESS = re.compile(r"(url|uri|link|href|src)s?$")
-_OF_FILES = """
+_FILE_WORDS = """
     media file files work works creation creations artifact artifacts asset assets resource resources generation
     generations sample samples gif webm wav url urls uri uris link links
 """
-"""Names of files, besides the kinds: what stands in them is no further from the task than the task itself."""
-_OF_RESULTS = """
+"""Names of files, besides the kinds; they do not count as a level of nesting."""
+_RESULT_WORDS = """
     output outputs result results data response content contents payload primary download downloads raw
 """
-"""Names of a result, and of the records that relays wrap it in."""
-_OF_TALK = "message msg description title name text comment caption model id type instructions tags"
-"""Fields in which a URL is part of what is said."""
-_OF_OTHERS = """
+"""Names of results, and of the records in which relays wrap them."""
+_PROSE_NAMES = "message msg description title name text comment caption model id type instructions tags"
+"""Names of prose, in which a URL is only mentioned."""
+_UNRELATED_WORDS = """
     user users owner author creator profile icon doc docs documentation help support error errors usage log logs mask
     ref refs source sources get cancel web self status query poll share page api edit upload uploads permalink license
     billing pricing legal policy args arguments options config configuration settings req headers init tail
 """
-"""Names of what is no result, however deep."""
+"""Names of fields that hold no result, however deep."""
 
 _WITHOUT_WATERMARK = re.compile(r"(no|non|without|un|free|removed?)watermark|watermark(free|less|removed)")
-_BESIDE = re.compile(
+_UNRELATED = re.compile(
     r"watermark|cover|poster|thumb|preview|snapshot|sprite|(?<!up)stream"
     r"|callback|notify|hook|param|input|request|prompt|reference|avatar|polling|logo|favicon|placeholder"
     r"|^(fetch|response|detail|task|job)(result)?(url|uri|link)$"
 )
 _FRAME = re.compile(r"(?:^|_)(first|last|start|end|tail|head)_?(frame|image)")
-"""What a result comes with and is not: other versions, pictures of it, what was ordered, where else to ask."""
+"""What comes with a result but is none: other versions, previews, the order's inputs, status URLs."""
 _EARLIER = re.compile(r"origin")
 
-_FILES, _RESULTS = frozenset(_OF_FILES.split()), frozenset(_OF_RESULTS.split())
-_TALK, _OTHERS = frozenset(_OF_TALK.split()), frozenset(_OF_OTHERS.split())
+_FILES, _RESULTS = frozenset(_FILE_WORDS.split()), frozenset(_RESULT_WORDS.split())
+_PROSE, _OTHERS = frozenset(_PROSE_NAMES.split()), frozenset(_UNRELATED_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a name says. `kind` is of the files in it, None where it says none.
+class FieldMeaning:
+    """What a field's name says. `kind` is the kind of the files in it, if it says so.
 
-    `beside` are fields in which no result stands, however deep. `address` says that the name is one of a URL, `named`
-    that a URL in it is a result, `talk` that it is not, and `wraps` that what is in it is a level further away.
+    An `is_unrelated` field holds no result, however deep. `is_url` says that the name is that of a URL,
+    `is_result` that a URL in it is a result, `is_prose` that it is not; `wraps` that the field adds a level of nesting.
     """
 
     kind: str | None
-    beside: bool
-    address: bool
-    named: bool
-    talk: bool
+    is_unrelated: bool
+    is_url: bool
+    is_result: bool
+    is_prose: bool
     wraps: bool
 
 
-_LONG = Place(None, beside=True, address=False, named=False, talk=True, wraps=True)
+_LONG = FieldMeaning(None, is_unrelated=True, is_url=False, is_result=False, is_prose=True, wraps=True)
 
 
-def place_of(name: str) -> Place:
-    """Read a field's name, however it is written: `resultVideoUrl`, `result_video_url`, `resultvideourl`."""
-    return _read(name) if len(name) <= MAX_NAME else _LONG  # strangers name fields: no long name is remembered
+def interpret_field_name(name: str) -> FieldMeaning:
+    """Return what a field's name says, in any style: `resultVideoUrl`, `result_video_url`, `resultvideourl`."""
+    return _interpret(name) if len(name) <= MAX_NAME else _LONG  # names are untrusted: cache no long ones
 
 
 @lru_cache(maxsize=4096)
-def _read(name: str) -> Place:
+def _interpret(name: str) -> FieldMeaning:
     words = _words(name)
     squashed = "".join(words)
     kind = _kind(squashed)
     address = _ADDRESS.search(squashed) is not None
     files = kind is not None or not _FILES.isdisjoint(words)
-    return Place(
+    return FieldMeaning(
         kind,
-        beside=_is_beside(words, squashed, says_file=address or files or len(words) == 1),
-        address=address,
-        named=address or files or not _RESULTS.isdisjoint(words),
-        talk=squashed in _TALK,
+        is_unrelated=_is_unrelated(words, squashed, says_file=address or files or len(words) == 1),
+        is_url=address,
+        is_result=address or files or not _RESULTS.isdisjoint(words),
+        is_prose=squashed in _PROSE,
         wraps=not files,
     )
 
@@ -95,14 +95,14 @@ def _words(name: str) -> list[str]:
 
 
 def _kind(squashed: str) -> str | None:
-    """Return the kind that is named last: `image_to_video_url` is a video."""
+    """Return the last kind in a name: `image_to_video_url` is a video."""
     found = [(squashed.rfind(word), kind) for kind, words in _KINDS for word in words]
     where, kind = max(found)
     return kind if where >= 0 else None
 
 
-def _is_beside(words: list[str], squashed: str, *, says_file: bool) -> bool:
+def _is_unrelated(words: list[str], squashed: str, *, says_file: bool) -> bool:
     squashed = _WITHOUT_WATERMARK.sub("", squashed)
-    if _BESIDE.search(squashed) or _FRAME.search("_".join(words)) or not _OTHERS.isdisjoint(words):
+    if _UNRELATED.search(squashed) or _FRAME.search("_".join(words)) or not _OTHERS.isdisjoint(words):
         return True
     return says_file and _EARLIER.search(squashed) is not None
