@@ -21,7 +21,7 @@ from receiver.core.messages import Callback, Event, Order, Outcome, Output
 from receiver.core.states import MOVES, State
 from receiver.providers import CONFIG_TYPES
 from receiver.providers.base import Provider
-from receiver.sandbox.knobs import CHOICES, Knobs
+from receiver.sandbox.options import CHOICES, Options
 from receiver.web.api.endpoints import OPERATIONS
 from receiver.web.api.openapi import SCHEMAS
 
@@ -119,13 +119,13 @@ def test_the_example_of_a_task_has_every_field_of_one() -> None:
     assert set(task["outputs"][0]) == set(SCHEMAS["Output"]["properties"])
 
 
-def test_every_knob_is_in_the_table_and_is_obeyed() -> None:
-    named = column(page("sandbox.md"), "knob")
+def test_every_sandbox_option_is_in_the_table_and_is_obeyed() -> None:
+    named = column(page("sandbox.md"), "option")
     assert sorted(named) == sorted(
         ["after=3", *(f"{name}={value}" for name, values in CHOICES.items() for value in values)]
     )
-    for knob in named:
-        assert Knobs.parse(f"a prompt [sandbox: {knob}]") != Knobs.parse("a prompt") or knob == "after=3"
+    for option in named:
+        assert Options.parse(f"a prompt [sandbox: {option}]") != Options.parse("a prompt") or option == "after=3"
 
 
 def test_every_script_named_exists() -> None:

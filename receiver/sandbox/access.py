@@ -1,7 +1,7 @@
-"""Who may use the sandbox: whoever is on this machine, with any key; from elsewhere, only whoever has the token as key.
+"""Who may use the sandbox: anyone on this machine, with any key; from elsewhere, only with the API token as key.
 
-What it simulates costs nothing, but it takes large bodies, keeps what is ordered and posts to callback URLs. `app` puts
-this before everything but the video, which a browser shows.
+The simulation costs nothing, but it accepts large bodies, stores orders and posts to callback URLs. `app` puts this
+before everything except the video, which browsers show.
 """
 
 import hmac
@@ -14,15 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from receiver.sandbox.answers import json_answer
 
 _FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
-"""What a proxy on this machine says of somebody elsewhere."""
-_REFUSED = "From another machine the sandbox takes the API token as key; `receiver token` prints it."
+"""Headers with which a proxy on this machine passes on a client elsewhere."""
+_REFUSED = "From another machine, use the API token as key; `receiver token` prints it."
 
 
 class LocalOrToken:
-    """Refuses requests from elsewhere that have none of the tokens as their key."""
+    """Refuses requests from other machines without one of the tokens as their key."""
 
     def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
-        """Take the tokens; without any, nobody elsewhere is let in."""
+        """Prepare for these tokens; without any, other machines have no access."""
         self._app = app
         self._tokens = [token.encode() for token in tokens]
 
@@ -48,7 +48,7 @@ def is_local(scope: Scope) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is one that only this machine reaches."""
+    """Return whether only this machine can reach an address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -9,7 +9,7 @@ import secrets
 
 from starlette.requests import Request
 
-from receiver.sandbox.family import JSON, Family, Hook, No, bearer, milliseconds
+from receiver.sandbox.family import JSON, CallbackStyle, Family, Refusal, bearer, milliseconds
 from receiver.sandbox.orders import (
     BOOLEAN,
     STRINGS,
@@ -21,7 +21,7 @@ from receiver.sandbox.orders import (
     required_object,
     required_text,
 )
-from receiver.sandbox.progress import Phase, Truth
+from receiver.sandbox.progress import Phase, Progress
 from receiver.sandbox.purchase import Purchase
 
 STATES = {
@@ -41,17 +41,17 @@ SORA_2_INPUT = {
 }
 
 REFUSALS = {
-    No.UNAUTHORISED: (401, "Invalid or missing API Key"),
-    No.INVALID: (400, "Invalid request"),
-    No.REFUSED: (400, "Invalid request"),
-    No.CONFLICT: (400, "Invalid request"),
-    No.BUSY: (429, "Rate limit exceeded"),
-    No.UNKNOWN: (404, "Not found"),
+    Refusal.UNAUTHORISED: (401, "Invalid or missing API Key"),
+    Refusal.INVALID: (400, "Invalid request"),
+    Refusal.REFUSED: (400, "Invalid request"),
+    Refusal.CONFLICT: (400, "Invalid request"),
+    Refusal.BUSY: (429, "Rate limit exceeded"),
+    Refusal.UNKNOWN: (404, "Not found"),
 }
 
 
 def read_order(request: Request, body: JSON) -> Order:
-    """Check a create request; the callback URL counts only with request_type=callback, and is then required."""
+    """Return the order in a request; the callback URL counts only with request_type=callback, which requires it."""
     model = str(request.path_params["model"])
     given = required_object(body, "input")
     prompt = required_text(given, "prompt", within="input.")
@@ -70,39 +70,39 @@ def read_order(request: Request, body: JSON) -> Order:
 
 
 def new_id(_model: str) -> str:
-    """An id like the documents' `task_abc123xyz`."""
+    """Return an id like the documents' `task_abc123xyz`."""
     return f"task_{secrets.token_hex(12)}"
 
 
-def asked_id(request: Request) -> str:
-    """The task id in the query of a status request."""
+def requested_id(request: Request) -> str:
+    """Return the task id in the query of a status request."""
     return request.query_params.get("taskId", "")
 
 
 def created(purchase: Purchase) -> JSON:
-    """The answer to a create request."""
+    """Return the answer to a create request."""
     return _envelope({"taskId": purchase.id})
 
 
-def status(purchase: Purchase, truth: Truth) -> JSON:
-    """The status answer, which is also the body of the callback."""
-    data: JSON = {"taskId": purchase.id, "state": STATES[truth.phase]}
+def status(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the status answer, which is also the body of the callback."""
+    data: JSON = {"taskId": purchase.id, "state": STATES[progress.phase]}
     created_at = milliseconds(purchase.bought_at)
-    if truth.phase is Phase.SUCCEEDED:
+    if progress.phase is Phase.SUCCEEDED:
         data["resultJson"] = json.dumps({"resultUrls": [purchase.video_url]}, separators=(",", ":"))
-        data["costTime"] = milliseconds(truth.finished_at or 0) - created_at
-    if truth.phase is Phase.FAILED:
+        data["costTime"] = milliseconds(progress.finished_at or 0) - created_at
+    if progress.phase is Phase.FAILED:
         data["failCode"] = "CONTENT_VIOLATION"
         data["failMsg"] = "Content violates safety guidelines"
     data["createTime"] = created_at
-    if truth.finished_at is not None:
-        data["completeTime"] = milliseconds(truth.finished_at)
+    if progress.finished_at is not None:
+        data["completeTime"] = milliseconds(progress.finished_at)
     return _envelope(data)
 
 
-def refusal(no: No, detail: str) -> tuple[int, JSON]:
-    """The error envelope: the HTTP status is repeated as its code, the reason stands in data.error."""
-    code, message = REFUSALS[no]
+def refusal(reason: Refusal, detail: str) -> tuple[int, JSON]:
+    """Return the error envelope: the HTTP status is repeated as its code, the reason stands in data.error."""
+    code, message = REFUSALS[reason]
     return code, {"code": code, "message": message, "data": {"error": detail}}
 
 
@@ -118,10 +118,10 @@ APIXO = Family(
     credential=bearer,
     read_order=read_order,
     new_id=new_id,
-    asked_id=asked_id,
+    requested_id=requested_id,
     created=created,
     status=status,
     refusal=refusal,
     # The webhook page: up to 3 retries after anything but exactly HTTP 200; no interim callbacks are described.
-    hook=Hook(body=status, retries=3),
+    callbacks=CallbackStyle(body=status, retries=3),
 )

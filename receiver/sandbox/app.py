@@ -1,8 +1,7 @@
 """The sandbox as an ASGI application, alone or mounted in another one.
 
-`receiver` mounts `Sandbox.app` and enters `Sandbox.running()` in its own lifespan, since a mounted app has none of its
-own; tests do the same; `create_app` is for running the sandbox alone. It must not ask for more than any credential of
-whoever is on this machine, nor keep one.
+`receiver` and tests mount `Sandbox.app` and enter `Sandbox.running()` in their own lifespan, since a mounted app has
+none; `create_app` runs the sandbox alone. On this machine it must accept any credential, and never store one.
 """
 
 import time
@@ -19,14 +18,14 @@ from receiver.sandbox.access import LocalOrToken
 from receiver.sandbox.answers import json_answer
 from receiver.sandbox.apixo import APIXO
 from receiver.sandbox.balances import KIE_ACCOUNT, KIE_FAMILIES, Limit, balance_routes
-from receiver.sandbox.callbacks import Courier
+from receiver.sandbox.callbacks import CallbackSender
 from receiver.sandbox.family import Family
-from receiver.sandbox.files import Shelf
+from receiver.sandbox.files import FileStore
 from receiver.sandbox.gateway import GATEWAY
-from receiver.sandbox.handlers import Desk
+from receiver.sandbox.handlers import Handlers
 from receiver.sandbox.kie import market
 from receiver.sandbox.ledger import Ledger
-from receiver.sandbox.purchase import shown
+from receiver.sandbox.purchase import public_view
 from receiver.sandbox.revid import REVID
 from receiver.sandbox.rivya import RIVYA
 from receiver.sandbox.uploads import Uploads
@@ -35,11 +34,11 @@ from receiver.sandbox.webhooks import Webhooks
 
 MEDIA = Path(__file__).with_name("media.mp4")
 # An order may carry reference images in its body.
-LARGEST_REQUEST = 32 * 1024 * 1024
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
 
 class Sandbox:
-    """One simulated provider with its own ledger; `app` serves it, `running()` makes it call back."""
+    """Simulated providers with one ledger; `app` serves them, `running()` sends their callbacks."""
 
     def __init__(
         self,
@@ -55,11 +54,11 @@ class Sandbox:
     ) -> None:
         """Open the ledger, in memory without a path.
 
-        `late_by` is how many seconds after the end a late callback comes, `retry_factor` stretches the pauses of 1, 2
-        and 4 seconds before a callback is tried again, `clock` gives epoch seconds. With `callbacks_to`, a URL, only
-        callback URLs under it are taken: without, whoever reaches the sandbox can make it post anywhere. kie takes so
-        many orders within so many seconds (`kie_creates`), and signs its callbacks where there is a `kie_webhook_key`.
-        From another machine a request needs one of the `tokens` as its key.
+        A late callback comes `late_by` seconds after the end; `retry_factor` scales the pauses of 1, 2 and 4 seconds
+        between tries; `clock` returns epoch seconds. With `callbacks_to`, a URL, only callback URLs under it are
+        accepted: otherwise anyone who reaches the sandbox can make it post anywhere. `kie_creates` is kie's rate
+        limit: orders and seconds. kie signs its callbacks if there is a `kie_webhook_key`. From another machine, a
+        request needs one of the `tokens` as its key.
         """
         self.ledger = Ledger(ledger_path)
         self._clock = clock
@@ -67,20 +66,20 @@ class Sandbox:
         self._kie_limit = Limit(KIE_FAMILIES, *kie_creates)
         kie = market(kie_webhook_key, lambda: KIE_ACCOUNT.left(self.ledger, clock()))
         self._families = {f.name: f for f in (RIVYA, APIXO, REVID, GATEWAY, kie, veo(kie_webhook_key))}
-        self._courier = Courier(
+        self._sender = CallbackSender(
             ledger=self.ledger, families=self._families, late_by=late_by, retry_factor=retry_factor, clock=clock
         )
-        self._shelf = Shelf()
-        self.app = Starlette(routes=self._routes(), max_body_size=LARGEST_REQUEST)
+        self._files = FileStore()
+        self.app = Starlette(routes=self._routes(), max_body_size=MAX_REQUEST_BYTES)
         self.app.router.redirect_slashes = False
         self.app.add_middleware(LocalOrToken, tokens=tokens)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Call back while the context lasts, beginning with what an earlier run left undelivered; then close."""
+        """Send callbacks while the context lasts, also those that an earlier run left; then close the ledger."""
         try:
-            with self._shelf.opened():
-                async with self._courier.running():
+            with self._files.open_directory():
+                async with self._sender.running():
                     yield
         finally:
             self.ledger.close()
@@ -89,21 +88,21 @@ class Sandbox:
         routes = [Route("/ledger", self._show_ledger), Route("/media/{name}.mp4", _show_media)]
         for family in self._families.values():
             limit = self._kie_limit if family.name in KIE_FAMILIES else None
-            desk = Desk(family, self.ledger, self._courier, self._clock, self._callbacks_to, limit)
-            routes += _routes_of(family, desk)
+            handlers = Handlers(family, self.ledger, self._sender, self._clock, self._callbacks_to, limit)
+            routes += _routes_of(family, handlers)
         return [
             *routes,
             *Webhooks(self.ledger, self._clock, self._callbacks_to).routes(),
-            *Uploads(self._shelf, self._clock).routes(),
+            *Uploads(self._files, self._clock).routes(),
             *balance_routes(self.ledger, self._clock),
         ]
 
     async def _show_ledger(self, _request: Request) -> Response:
-        return json_answer(200, {"purchases": [shown(purchase) for purchase in self.ledger.purchases]})
+        return json_answer(200, {"purchases": [public_view(purchase) for purchase in self.ledger.purchases]})
 
 
 def create_app(sandbox: Sandbox | None = None) -> Starlette:
-    """The sandbox as an application of its own, for `uvicorn --factory`; in memory unless one is given."""
+    """Return the sandbox as an application, for `uvicorn --factory`; in memory unless one is given."""
     inner = sandbox or Sandbox()
 
     @asynccontextmanager
@@ -114,17 +113,17 @@ def create_app(sandbox: Sandbox | None = None) -> Starlette:
     return Starlette(routes=[Mount("/", app=inner.app)], lifespan=lifespan)
 
 
-def _routes_of(family: Family, desk: Desk) -> list[Route]:
-    """Both endpoints under the family's name or root, followed by the provider's own paths."""
+def _routes_of(family: Family, handlers: Handlers) -> list[Route]:
+    """Return the routes of both endpoints: the provider's own paths under the family's name or root."""
     root = family.root or family.name
     return [
-        Route(f"/{root}{family.create_path}", desk.create, methods=["POST"]),
-        Route(f"/{root}{family.status_path}", desk.status, methods=[family.status_method]),
+        Route(f"/{root}{family.create_path}", handlers.create, methods=["POST"]),
+        Route(f"/{root}{family.status_path}", handlers.status, methods=[family.status_method]),
     ]
 
 
 async def _show_media(request: Request) -> Response:
-    """The one video there is, whatever it is called; a browser may ask for a range of it, and nobody for a hundred."""
+    """Return the only video, under any name; browsers may request a range, but not several at once."""
     if "," in request.headers.get("range", ""):
         return Response(MEDIA.read_bytes(), media_type="video/mp4")
     return FileResponse(MEDIA, media_type="video/mp4")

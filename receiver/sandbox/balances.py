@@ -1,7 +1,7 @@
-"""What each account has left, and how fast it may buy.
+"""Each account's balance and rate limit.
 
-All purchases of a provider are made by one account, since the sandbox does not tell credentials apart. A balance falls
-with each purchase, and a failure gives its price back. Nothing is kept here: all of it follows from the ledger.
+Each provider has one account, since the sandbox does not distinguish credentials. A purchase reduces the balance, and a
+failure is refunded. Nothing is stored here: everything is computed from the ledger.
 """
 
 from collections.abc import Callable, Collection
@@ -13,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.sandbox.answers import json_answer
-from receiver.sandbox.family import JSON, No, bearer
+from receiver.sandbox.family import JSON, Refusal, bearer
 from receiver.sandbox.gateway import GATEWAY
 from receiver.sandbox.kie import refusal as kie_refusal
 from receiver.sandbox.kie_inputs import price as kie_price
 from receiver.sandbox.ledger import Ledger
-from receiver.sandbox.progress import Phase, truth_at
+from receiver.sandbox.progress import Phase, progress_at
 from receiver.sandbox.rivya import RIVYA
 from receiver.sandbox.rivya import price as rivya_price
 
@@ -29,33 +29,33 @@ QUOTA_FOR_A_VIDEO = 75_000
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `number` purchases from these families within `seconds`; what is turned down does not count."""
+    """At most `number` purchases from these families within `seconds`; refused orders do not count."""
 
     families: Collection[str]
     number: int
     seconds: float
 
     def is_reached(self, ledger: Ledger, now: float) -> bool:
-        """Whether another purchase at this moment would be one too many."""
+        """Return whether another purchase now would exceed the limit."""
         recent = takewhile(lambda purchase: purchase.bought_at > now - self.seconds, reversed(ledger.purchases))
         return sum(purchase.family in self.families for purchase in recent) >= self.number
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What was there at first, and what a purchase from one of these families costs by its model."""
+    """The initial balance, and what a purchase from one of these families costs by its model."""
 
     families: Collection[str]
     start: int
     price: Callable[[str], int]
 
     def left(self, ledger: Ledger, now: float) -> int:
-        """What is left at this moment."""
+        """Return the balance now."""
         return self.start - sum(
             self.price(purchase.model)
             for purchase in ledger.purchases
             if purchase.family in self.families
-            and truth_at(purchase.bought_at, purchase.knobs, now).phase is not Phase.FAILED
+            and progress_at(purchase.bought_at, purchase.options, now).phase is not Phase.FAILED
         )
 
 
@@ -65,14 +65,14 @@ GATEWAY_ACCOUNT = Account(("gateway",), 50_000_000, lambda _model: QUOTA_FOR_A_V
 
 
 def balance_routes(ledger: Ledger, clock: Callable[[], float]) -> list[Route]:
-    """The three endpoints that tell a balance; for APIXO and Revid none is documented."""
+    """Return the routes of the three balance endpoints; none is documented for APIXO and Revid."""
 
     def route(
-        path: str, account: Account, refusal: Callable[[No, str], tuple[int, JSON]], told: Callable[[int], JSON]
+        path: str, account: Account, refusal: Callable[[Refusal, str], tuple[int, JSON]], told: Callable[[int], JSON]
     ) -> Route:
         async def show(request: Request) -> Response:
             if not bearer(request.headers):
-                return json_answer(*refusal(No.UNAUTHORISED, "The API key is missing"))
+                return json_answer(*refusal(Refusal.UNAUTHORISED, "The API key is missing"))
             return json_answer(200, told(account.left(ledger, clock())))
 
         return Route(path, show)

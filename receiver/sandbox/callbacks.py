@@ -1,6 +1,6 @@
-"""The courier: posts the planned callbacks when they are due, and again when they are not taken.
+"""Sends the planned callbacks when they are due, and retries those that are not accepted.
 
-The desk hands it each purchase, and at the start it takes up what a ledger file says is still to be delivered. It must
+`handlers` passes it each purchase; at the start it continues with what the ledger says is still to be sent. It must
 never follow a redirect, use a proxy of the environment, or outlive its `running()`.
 """
 
@@ -15,19 +15,19 @@ import httpx
 
 from receiver.sandbox.family import Family
 from receiver.sandbox.ledger import Ledger
-from receiver.sandbox.plan import Delivery, plan
-from receiver.sandbox.posts import POST_SECONDS, Letter, post, write
+from receiver.sandbox.plan import PlannedCallback, plan
+from receiver.sandbox.posts import POST_SECONDS, CallbackPost, make_posts, send
 from receiver.sandbox.purchase import CallbackTry, Purchase
 
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Made once for all sandboxes, since reading the certificates takes longer than anything else here."""
+    """Return the TLS context of all sandboxes, cached because reading the certificates is slow."""
     return httpx.create_ssl_context(trust_env=False)
 
 
-class Courier:
-    """Delivers callbacks in the background, each on its own."""
+class CallbackSender:
+    """Sends callbacks in the background, each independently."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Courier:
         retry_factor: float,
         clock: Callable[[], float],
     ) -> None:
-        """Prepare; `late_by` is in seconds, `retry_factor` stretches the pauses of 1, 2 and 4 seconds."""
+        """Prepare; `late_by` is in seconds, `retry_factor` scales the pauses of 1, 2 and 4 seconds."""
         self._ledger = ledger
         self._families = families
         self._late_by = late_by
@@ -49,7 +49,7 @@ class Courier:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Deliver while the context lasts; what is still open when it ends stays open in the ledger."""
+        """Send callbacks while the context lasts; the ledger keeps what is still to be sent when it ends."""
         async with httpx.AsyncClient(trust_env=False, timeout=POST_SECONDS, verify=_tls()) as client:
             self._client = client
             try:
@@ -63,53 +63,55 @@ class Courier:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def dispatch(self, purchase: Purchase) -> asyncio.Event:
-        """Start what is still to be delivered of a purchase; the event is set by the first answer, or if nothing is.
+        """Start to send a purchase's callbacks; the returned event is set by the first answer, or if there are none.
 
-        Raises RuntimeError when there is something to deliver outside of `running()`.
+        Raises RuntimeError if there is something to send outside of `running()`.
         """
-        heard = asyncio.Event()
-        planned = plan(purchase, self._families[purchase.family], self._late_by)
-        still_open = [delivery for delivery in planned if delivery.name not in purchase.delivered]
+        answered = asyncio.Event()
+        callbacks = plan(purchase, self._families[purchase.family], self._late_by)
+        still_open = [planned for planned in callbacks if planned.name not in purchase.delivered]
         if not still_open:
-            heard.set()
+            answered.set()
         elif self._client is None:
             raise RuntimeError("The sandbox is not running: enter Sandbox.running() before it takes orders")
         else:
-            for delivery in still_open:
-                # After a restart there may be nothing left to come first.
-                first = heard if delivery.follows and delivery is not still_open[0] else None
-                task = asyncio.create_task(self._deliver(self._client, purchase, delivery, heard, first))
+            for planned in still_open:
+                # After a restart, the one that it follows may have been sent already.
+                first = answered if planned.follows and planned is not still_open[0] else None
+                task = asyncio.create_task(self._deliver(self._client, purchase, planned, answered, first))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        return heard
+        return answered
 
     async def _deliver(
         self,
         client: httpx.AsyncClient,
         purchase: Purchase,
-        delivery: Delivery,
-        heard: asyncio.Event,
+        planned: PlannedCallback,
+        answered: asyncio.Event,
         first: asyncio.Event | None,
     ) -> None:
-        # A timer may end a moment early by this clock, and a status answer would then contradict the callback.
-        while (wait := delivery.due - self._clock()) > 0:  # noqa: ASYNC110 - it is a moment that is awaited, no event
+        # A timer may end slightly early by this clock, and a status answer would then contradict the callback.
+        while (wait := planned.due - self._clock()) > 0:  # noqa: ASYNC110 - it waits for a time, not for an event
             await asyncio.sleep(wait)
         if first is not None:
             await first.wait()
-        letters = write(delivery, list(self._ledger.endpoints.values()))
-        still_open = [letter for letter in letters if letter.name not in purchase.delivered]
-        await asyncio.gather(*(self._send(client, purchase, letter, heard) for letter in still_open))
-        heard.set()
-        if delivery.name not in purchase.delivered:
-            self._ledger.delivered(purchase, delivery.name)
+        posts = make_posts(planned, list(self._ledger.endpoints.values()))
+        still_open = [one for one in posts if one.name not in purchase.delivered]
+        await asyncio.gather(*(self._send(client, purchase, one, answered) for one in still_open))
+        answered.set()
+        if planned.name not in purchase.delivered:
+            self._ledger.delivered(purchase, planned.name)
 
-    async def _send(self, client: httpx.AsyncClient, purchase: Purchase, letter: Letter, heard: asyncio.Event) -> None:
+    async def _send(
+        self, client: httpx.AsyncClient, purchase: Purchase, one: CallbackPost, answered: asyncio.Event
+    ) -> None:
         for retry in count():
-            answer = await post(client, letter, self._clock())
-            self._ledger.tried(purchase, CallbackTry(letter.name, self._clock(), answer))
-            heard.set()
-            # APIXO's webhook page: exactly HTTP 200, no other 2xx, counts as taken.
-            if answer == 200 or retry == letter.retries:
+            answer = await send(client, one, self._clock())
+            self._ledger.tried(purchase, CallbackTry(one.name, self._clock(), answer))
+            answered.set()
+            # APIXO's webhook page: only HTTP 200, no other 2xx, counts as accepted.
+            if answer == 200 or retry == one.retries:
                 break
             await asyncio.sleep(2**retry * self._retry_factor)
-        self._ledger.delivered(purchase, letter.name)
+        self._ledger.delivered(purchase, one.name)

@@ -1,6 +1,6 @@
 """An endpoint that a Rivya account has registered for its events, and which URLs it may have.
 
-The ledger keeps them, `webhooks` manages them, the courier posts to them.
+The ledger stores them, `webhooks` manages them, `callbacks` posts to them.
 """
 
 import ipaddress
@@ -27,16 +27,16 @@ class Endpoint:
     updated_at: float
     disabled_at: float | None = None
 
-    def wants(self, event_type: str) -> bool:
-        """Whether an event of this type is to be posted to it now."""
+    def accepts(self, event_type: str) -> bool:
+        """Return whether events of this type are posted to it now."""
         return self.disabled_at is None and event_type in self.event_types
 
 
-def acceptable_url(url: Any) -> str:
-    """The URL if it keeps to the document's rules; raises OrderError.
+def check_endpoint_url(url: Any) -> str:
+    """Return a URL that follows the document's rules. Raises OrderError.
 
-    HTTPS only, no credentials, fragment, local names or private addresses. Loopback is allowed here, also over http:
-    this is a simulation, and the receiver mostly runs beside it.
+    HTTPS only, no credentials, fragments, local names or private addresses. Loopback is allowed, also over http,
+    because the service usually runs beside this simulation.
     """
     try:
         parts = urlsplit(url)

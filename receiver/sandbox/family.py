@@ -1,8 +1,7 @@
-"""What an API family must bring: its paths, and how it says things on the wire.
+"""What an API family consists of: its paths and its wire format.
 
-Each of `rivya`, `apixo`, `revid`, `gateway`, `kie` and `veo` ends with one `Family`; the desk and the courier work with
-any of them. A family's functions are pure: they read a request or turn a purchase and a truth into JSON, and decide
-nothing.
+Each of `rivya`, `apixo`, `revid`, `gateway`, `kie` and `veo` ends with one `Family`. Its functions are pure: they read
+a request, or turn a purchase and its progress into JSON, and decide nothing.
 """
 
 import json
@@ -14,16 +13,16 @@ from typing import Any
 from starlette.requests import Request
 
 from receiver.sandbox.orders import Order
-from receiver.sandbox.progress import Truth
+from receiver.sandbox.progress import Progress
 from receiver.sandbox.purchase import Purchase
 
 JSON = dict[str, Any]
-# Headers that sign a callback: made of its body, the same as bytes, the key, and the moment (epoch seconds).
-Seal = Callable[[JSON, bytes, str, float], dict[str, str]]
+# Returns the headers that sign a callback, from its body, the body's bytes, the key, and the time (epoch seconds).
+Signer = Callable[[JSON, bytes, str, float], dict[str, str]]
 
 
-class No(StrEnum):
-    """Why a request is turned down; each family has its own status, code and words for it."""
+class Refusal(StrEnum):
+    """Why a request is refused; each family has its own status, code and message for it."""
 
     UNAUTHORISED = "unauthorised"
     INVALID = "invalid"
@@ -34,18 +33,18 @@ class No(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """How a family calls back: the body of its POST, tries after the first, and whether it tells of each change.
+class CallbackStyle:
+    """How a family calls back: the POST's body, the number of retries, and whether it reports each change.
 
-    With `to_account` it posts to the endpoints that the account has registered, each of which has its own key, instead
-    of the task's own URL. Nothing is signed without a `seal` and a key.
+    With `to_account`, it posts to the account's registered endpoints, each with its own key, instead of the task's own
+    URL. Nothing is signed without `sign` and a key.
     """
 
-    body: Callable[[Purchase, Truth], JSON]
+    body: Callable[[Purchase, Progress], JSON]
     retries: int
     each_change: bool = False
     to_account: bool = False
-    seal: Seal | None = None
+    sign: Signer | None = None
     key: str | None = field(default=None, repr=False)
 
 
@@ -54,7 +53,7 @@ class Family:
     """One API family. Paths are Starlette's; a `{model}` in them must be the purchase's own.
 
     `credential` is "" when the request has none, `read_order` raises OrderError, `refusal` gives the HTTP status and
-    the body, `hook` is None where nothing is called back. `root` is where its paths begin, if not at its name.
+    the body, `callbacks` is None where nothing is called back. `root` is where its paths begin, if not at its name.
     """
 
     name: str
@@ -64,25 +63,25 @@ class Family:
     credential: Callable[[Mapping[str, str]], str]
     read_order: Callable[[Request, JSON], Order]
     new_id: Callable[[str], str]
-    asked_id: Callable[[Request], str]
+    requested_id: Callable[[Request], str]
     created: Callable[[Purchase], JSON]
-    status: Callable[[Purchase, Truth], JSON]
-    refusal: Callable[[No, str], tuple[int, JSON]]
-    hook: Hook | None = None
+    status: Callable[[Purchase, Progress], JSON]
+    refusal: Callable[[Refusal, str], tuple[int, JSON]]
+    callbacks: CallbackStyle | None = None
     root: str | None = None
 
 
 def bearer(headers: Mapping[str, str]) -> str:
-    """The key of an `Authorization: Bearer <key>` header, "" without one."""
+    """Return the key in an `Authorization: Bearer <key>` header, or ""."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
 def milliseconds(seconds: float) -> int:
-    """Epoch seconds as the whole Unix milliseconds that APIXO, Revid and kie use."""
+    """Return epoch seconds as the integer Unix milliseconds that APIXO, Revid and kie use."""
     return round(seconds * 1000)
 
 
 def json_text(value: JSON) -> str:
-    """JSON within JSON, written compactly."""
+    """Return a value as compact JSON, for JSON inside JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,7 +1,7 @@
-"""The files that were uploaded to the sandbox: on the disk while it runs, and gone with it.
+"""The files that were uploaded to the sandbox: on disk while it runs, and deleted afterwards.
 
-The uploads put them here, whoever has their URL can fetch them. They are untrusted: they are served as what their first
-bytes show them to be, and never so that a browser would run them.
+`uploads` stores them; anyone with their URL can fetch them. They are untrusted: they are served as the type that their
+first bytes show, and never so that a browser would execute them.
 """
 
 import secrets
@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 MEGABYTE = 1024 * 1024
-# The oldest files make room for new ones.
-MOST_BYTES = 512 * MEGABYTE
+# The oldest files are deleted to make room.
+MAX_TOTAL_BYTES = 512 * MEGABYTE
 HEAD_BYTES = 16
 HARMLESS = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
@@ -38,7 +38,7 @@ FTYP_BRANDS = {b"qt  ": "video/quicktime", b"M4A ": "audio/mp4", b"heic": None, 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One file, and to which provider it was uploaded; `mime_type` is what its first bytes say, None if nothing."""
+    """One file, and the provider to which it was uploaded; `mime_type` is by its first bytes, None if unknown."""
 
     id: str
     provider: str
@@ -48,11 +48,11 @@ class Stored:
     duration_token: str
 
 
-class Incoming:
+class IncomingFile:
     """A file that is being received: written up to `limit` bytes, only counted beyond."""
 
     def __init__(self, file_id: str, file: BinaryIO, limit: int) -> None:
-        """Take where to write."""
+        """Prepare to write to this file."""
         self.id = file_id
         self.limit = limit
         self.size = 0
@@ -60,46 +60,46 @@ class Incoming:
         self._file = file
 
     def write(self, piece: bytes) -> None:
-        """Take the next piece."""
+        """Write the next chunk."""
         self.size += len(piece)
         self.head = (self.head + piece[:HEAD_BYTES])[:HEAD_BYTES]
         if self.size <= self.limit:
             self._file.write(piece)
 
 
-class Shelf:
+class FileStore:
     """All uploaded files, by their id."""
 
     def __init__(self) -> None:
-        """Begin empty."""
-        self.files: dict[str, Stored] = {}
+        """Start empty."""
+        self.by_id: dict[str, Stored] = {}
         self._folder: Path | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Have a place on the disk while the context lasts."""
+    def open_directory(self) -> Iterator[None]:
+        """Have a directory while the context lasts."""
         with TemporaryDirectory(prefix="sandbox-") as folder:
             self._folder = Path(folder)
             try:
                 yield
             finally:
                 self._folder = None
-                self.files.clear()
+                self.by_id.clear()
 
     @contextmanager
-    def receiving(self, limit: int) -> Iterator[Incoming]:
-        """A file to write to, which is gone after the context unless it was kept."""
+    def receiving(self, limit: int) -> Iterator[IncomingFile]:
+        """Yield a file to write to, which is deleted after the context unless `keep` was called."""
         file_id = f"file_{secrets.token_hex(12)}"
         path = self._path(file_id)
         try:
             with path.open("wb") as file:
-                yield Incoming(file_id, file, limit)
+                yield IncomingFile(file_id, file, limit)
         finally:
-            if file_id not in self.files:
+            if file_id not in self.by_id:
                 path.unlink(missing_ok=True)
 
-    def keep(self, incoming: Incoming, provider: str, name: str) -> Stored:
-        """Put a received file on the shelf."""
+    def keep(self, incoming: IncomingFile, provider: str, name: str) -> Stored:
+        """Store a received file."""
         stored = Stored(
             id=incoming.id,
             provider=provider,
@@ -108,16 +108,16 @@ class Shelf:
             mime_type=mime_type(incoming.head),
             duration_token=f"dur_{secrets.token_hex(16)}",
         )
-        while self.files and sum(kept.size for kept in self.files.values()) + stored.size > MOST_BYTES:
-            oldest = next(iter(self.files))
-            del self.files[oldest]
+        while self.by_id and sum(kept.size for kept in self.by_id.values()) + stored.size > MAX_TOTAL_BYTES:
+            oldest = next(iter(self.by_id))
+            del self.by_id[oldest]
             self._path(oldest).unlink(missing_ok=True)
-        self.files[stored.id] = stored
+        self.by_id[stored.id] = stored
         return stored
 
     async def show(self, request: Request) -> Response:
-        """Serve a file to whoever has its URL."""
-        stored = self.files.get(request.path_params["id"])
+        """Serve a file to anyone who has its URL."""
+        stored = self.by_id.get(request.path_params["id"])
         if stored is None:
             return Response("Not found", 404, media_type="text/plain")
         return FileResponse(
@@ -131,7 +131,7 @@ class Shelf:
 
 
 def mime_type(head: bytes) -> str | None:
-    """What a file is, by its first bytes; only what the documents name is known."""
+    """Return a file's type by its first bytes; only the documented types are known."""
     if head[:4] == b"RIFF":
         return RIFF_KINDS.get(head[8:12])
     if head[4:8] == b"ftyp":

@@ -11,7 +11,7 @@ import uuid
 
 from starlette.requests import Request
 
-from receiver.sandbox.family import JSON, Family, Hook, No, bearer
+from receiver.sandbox.family import JSON, CallbackStyle, Family, Refusal, bearer
 from receiver.sandbox.orders import (
     BOOLEAN,
     STRINGS,
@@ -22,7 +22,7 @@ from receiver.sandbox.orders import (
     optional_link,
     required_text,
 )
-from receiver.sandbox.progress import Phase, Truth
+from receiver.sandbox.progress import Phase, Progress
 from receiver.sandbox.purchase import Purchase
 
 STATUSES = {
@@ -48,18 +48,18 @@ FAIL_REASON = json.dumps({"code": "content_violation", "message": "This content 
 FAIL_PROGRESS = "95%"
 
 REFUSALS = {
-    No.UNAUTHORISED: (401, "authentication_error"),
-    No.INVALID: (400, "invalid_request_error"),
-    No.REFUSED: (400, "invalid_request_error"),
-    No.CONFLICT: (409, "invalid_request_error"),
-    No.BUSY: (429, "rate_limit_error"),
-    No.UNKNOWN: (404, "invalid_request_error"),
+    Refusal.UNAUTHORISED: (401, "authentication_error"),
+    Refusal.INVALID: (400, "invalid_request_error"),
+    Refusal.REFUSED: (400, "invalid_request_error"),
+    Refusal.CONFLICT: (409, "invalid_request_error"),
+    Refusal.BUSY: (429, "rate_limit_error"),
+    Refusal.UNKNOWN: (404, "invalid_request_error"),
 }
 COMMON_ERROR = "Inpaint image must match the requested width and height"
 
 
 def read_order(_request: Request, body: JSON) -> Order:
-    """Check a create request; hd and 25 seconds are for sora-2-pro alone."""
+    """Return the order in a request; only sora-2-pro accepts hd and 25 seconds."""
     model = required_text(body, "model")
     prompt = required_text(body, "prompt")
     if model in SORA_MODELS:
@@ -72,60 +72,60 @@ def read_order(_request: Request, body: JSON) -> Order:
 
 
 def new_id(model: str) -> str:
-    """A UUID, or for sora-2-pro an id with a colon, which must be encoded in the path of a status request."""
+    """Return a UUID, or for sora-2-pro an id with a colon, which must be encoded in the path of a status request."""
     if model == "sora-2-pro":
         return f"{model}:task_01k{secrets.token_hex(12)}"
     return str(uuid.uuid4())
 
 
-def asked_id(request: Request) -> str:
-    """The task id in the path of a status request."""
+def requested_id(request: Request) -> str:
+    """Return the task id in the path of a status request."""
     return str(request.path_params["id"])
 
 
 def created(purchase: Purchase) -> JSON:
-    """The answer to a create request: the id and nothing else."""
+    """Return the answer to a create request: the id and nothing else."""
     return {"task_id": purchase.id}
 
 
-def status(purchase: Purchase, truth: Truth) -> JSON:
-    """The status object; 0 stands for a time that is not reached, and progress is "" before the start."""
-    succeeded = truth.phase is Phase.SUCCEEDED
+def status(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the status object; 0 stands for a time that is not reached, and progress is "" before the start."""
+    succeeded = progress.phase is Phase.SUCCEEDED
     return {
         "task_id": purchase.id,
         "platform": "openai",
         "action": "openai-videos",
-        "status": STATUSES[truth.phase],
-        "fail_reason": FAIL_REASON if truth.phase is Phase.FAILED else "",
+        "status": STATUSES[progress.phase],
+        "fail_reason": FAIL_REASON if progress.phase is Phase.FAILED else "",
         "submit_time": int(purchase.bought_at),
-        "start_time": int(truth.started_at or 0),
-        "finish_time": int(truth.finished_at or 0),
-        "progress": _progress(truth),
+        "start_time": int(progress.started_at or 0),
+        "finish_time": int(progress.finished_at or 0),
+        "progress": _progress(progress),
         "data": {"output": purchase.video_url, "outputs": [purchase.video_url]} if succeeded else None,
         "search_item": "",
     }
 
 
-def hook_body(purchase: Purchase, truth: Truth) -> JSON:
-    """The body of a notify_hook: the status object, for sora-2-pro in the envelope whose code is the word "success"."""
+def callback_body(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the body of a notify_hook: the status object, for sora-2-pro in an envelope with code "success"."""
     if purchase.model == "sora-2-pro":
-        return {"code": "success", "message": "", "data": status(purchase, truth)}
-    return status(purchase, truth)
+        return {"code": "success", "message": "", "data": status(purchase, progress)}
+    return status(purchase, progress)
 
 
-def refusal(no: No, detail: str) -> tuple[int, JSON]:
-    """The error object, in the style of OpenAI; a refusal on order is the document's common error."""
-    http_status, kind = REFUSALS[no]
-    message = COMMON_ERROR if no is No.REFUSED else detail
+def refusal(reason: Refusal, detail: str) -> tuple[int, JSON]:
+    """Return the error object, in the style of OpenAI; a refusal on order is the document's common error."""
+    http_status, kind = REFUSALS[reason]
+    message = COMMON_ERROR if reason is Refusal.REFUSED else detail
     return http_status, {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
-def _progress(truth: Truth) -> str:
-    if truth.phase is Phase.WAITING:
+def _progress(progress: Progress) -> str:
+    if progress.phase is Phase.WAITING:
         return ""
-    if truth.phase is Phase.FAILED:
+    if progress.phase is Phase.FAILED:
         return FAIL_PROGRESS
-    return f"{int(truth.share * 100)}%"
+    return f"{int(progress.share * 100)}%"
 
 
 GATEWAY = Family(
@@ -136,9 +136,9 @@ GATEWAY = Family(
     credential=bearer,
     read_order=read_order,
     new_id=new_id,
-    asked_id=asked_id,
+    requested_id=requested_id,
     created=created,
     status=status,
     refusal=refusal,
-    hook=Hook(body=hook_body, retries=0, each_change=True),
+    callbacks=CallbackStyle(body=callback_body, retries=0, each_change=True),
 )

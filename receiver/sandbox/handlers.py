@@ -1,6 +1,6 @@
-"""The desk of one family: takes create and status requests over HTTP and answers them as the knobs order.
+"""Handles one family's submissions and status requests, as the options in the prompt order.
 
-The app mounts its two endpoints. A purchase is in the ledger before anything about it leaves.
+`app` mounts the two endpoints. A purchase is in the ledger before anything about it is sent.
 """
 
 import asyncio
@@ -12,83 +12,82 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from receiver.sandbox.answers import CutAnswer, MuteAnswer, address_of_app, json_answer, server_error_page
+from receiver.sandbox.answers import CutAnswer, SilentAnswer, app_url, json_answer, server_error_page
 from receiver.sandbox.balances import Limit
-from receiver.sandbox.callbacks import Courier
-from receiver.sandbox.family import Family, No
-from receiver.sandbox.knobs import CallbackKnob, Knobs, StatusKnob, SubmitKnob
+from receiver.sandbox.callbacks import CallbackSender
+from receiver.sandbox.family import Family, Refusal
 from receiver.sandbox.ledger import Ledger
+from receiver.sandbox.options import CallbackFault, Options, StatusFault, SubmitFault
 from receiver.sandbox.orders import Order, check_destination, read_object
-from receiver.sandbox.progress import truth_at
+from receiver.sandbox.progress import progress_at
 from receiver.sandbox.purchase import Purchase
 
 EARLY_SECONDS = 5.0
-MOST_TURNED_AWAY = 10_000
-"""Prompts that are remembered as told to come back; then the sandbox begins anew."""
+MAX_BUSY_PROMPTS = 10_000
+"""Prompts that are remembered as answered with 429; beyond it, all are forgotten."""
 
 
 @dataclass(slots=True)
-class Desk:
-    """Where one family's requests arrive.
+class Handlers:
+    """The endpoints of one family.
 
-    Only callback URLs under `callbacks_to` are taken, any when it is None. `limit` is how many purchases the account
-    may make in how many seconds, no limit when it is None. `_turned_away` holds the prompts that were told once to come
-    back later.
+    With `callbacks_to`, only callback URLs under it are accepted. `limit` is the account's rate limit, if any.
+    `_busy_prompts` holds the prompts that were answered with 429 once.
     """
 
     family: Family
     ledger: Ledger
-    courier: Courier
+    sender: CallbackSender
     clock: Callable[[], float]
     callbacks_to: str | None = None
     limit: Limit | None = None
-    _turned_away: set[int] = field(default_factory=set)
+    _busy_prompts: set[int] = field(default_factory=set)
 
     async def create(self, request: Request) -> ASGIApp:
-        """Take an order: a refusal buys nothing, everything else is a purchase, however it is answered."""
+        """Handle a submission: a refusal buys nothing, everything else is a purchase, whatever the answer."""
         if not self.family.credential(request.headers):
-            return self._no(No.UNAUTHORISED, "The API key is missing")
+            return self._refuse(Refusal.UNAUTHORISED, "The API key is missing")
         raw = await request.body()
         try:
             order = self.family.read_order(request, read_object(raw))
             if order.callback_url is not None:
                 check_destination(order.callback_url, self.callbacks_to)
-            knobs = Knobs.parse(order.prompt)
+            options = Options.parse(order.prompt)
         except ValueError as wrong:
-            return self._no(No.INVALID, str(wrong))
+            return self._refuse(Refusal.INVALID, str(wrong))
         bought = self.ledger.bought_under(self.family.name, order.idempotency_key)
         if bought is not None:
             return self._repeat(bought, order)
-        # Nothing is awaited from here until it is in the ledger, so that no other order comes in between.
-        return self._turned_down(order, knobs) or await self._sell(request, order, knobs)
+        # From here on, nothing is awaited until it is in the ledger, so that no other order comes in between.
+        return self._find_refusal(order, options) or await self._accept(request, order, options)
 
     async def status(self, request: Request) -> Response:
-        """Tell how far a purchase is."""
+        """Handle a status request."""
         if not self.family.credential(request.headers):
-            return self._no(No.UNAUTHORISED, "The API key is missing")
-        purchase = self.ledger.find(self.family.name, self.family.asked_id(request))
-        # APIXO has the model in the path of the status request too: under another model the task is unknown.
+            return self._refuse(Refusal.UNAUTHORISED, "The API key is missing")
+        purchase = self.ledger.find(self.family.name, self.family.requested_id(request))
+        # APIXO's status request also has the model in its path: under another model, the task is unknown.
         if purchase is None or request.path_params.get("model", purchase.model) != purchase.model:
-            return self._no(No.UNKNOWN, "No such task")
+            return self._refuse(Refusal.UNKNOWN, "No such task")
         self.ledger.ask(purchase)
-        if purchase.knobs.status is StatusKnob.FAIL:
+        if purchase.options.status is StatusFault.FAIL:
             return server_error_page()
-        return self._as_it_stands(purchase)
+        return self._current_status(purchase)
 
-    def _turned_down(self, order: Order, knobs: Knobs) -> Response | None:
-        """Why a proper order is not taken: the account is too fast, or its prompt asks for it."""
+    def _find_refusal(self, order: Order, options: Options) -> Response | None:
+        """Return the refusal of a valid order: the account is too fast, or the prompt orders it."""
         if self.limit is not None and self.limit.is_reached(self.ledger, self.clock()):
-            return self._no(No.BUSY, "Too many requests")
-        if knobs.submit is SubmitKnob.REFUSE:
-            return self._no(No.REFUSED, "The order is refused, as its prompt asks for")
-        if knobs.submit is SubmitKnob.BUSY and hash(order.prompt) not in self._turned_away:
-            if len(self._turned_away) >= MOST_TURNED_AWAY:
-                self._turned_away.clear()
-            self._turned_away.add(hash(order.prompt))
-            return self._no(No.BUSY, "Too many requests, try again in a second", {"Retry-After": "1"})
+            return self._refuse(Refusal.BUSY, "Too many requests")
+        if options.submit is SubmitFault.REFUSE:
+            return self._refuse(Refusal.REFUSED, "Refused, as the prompt orders")
+        if options.submit is SubmitFault.BUSY and hash(order.prompt) not in self._busy_prompts:
+            if len(self._busy_prompts) >= MAX_BUSY_PROMPTS:
+                self._busy_prompts.clear()
+            self._busy_prompts.add(hash(order.prompt))
+            return self._refuse(Refusal.BUSY, "Too many requests, try again in a second", {"Retry-After": "1"})
         return None
 
-    async def _sell(self, request: Request, order: Order, knobs: Knobs) -> ASGIApp:
+    async def _accept(self, request: Request, order: Order, options: Options) -> ASGIApp:
         purchase_id = self.family.new_id(order.model)
         purchase = Purchase(
             id=purchase_id,
@@ -98,30 +97,30 @@ class Desk:
             order=order.body,
             callback_url=order.callback_url,
             idempotency_key=order.idempotency_key,
-            video_url=address_of_app(request) + f"/media/{quote(purchase_id, safe='')}.mp4",
+            video_url=app_url(request) + f"/media/{quote(purchase_id, safe='')}.mp4",
             bought_at=self.clock(),
         )
         self.ledger.buy(purchase)
-        answered = self.courier.dispatch(purchase)
-        if knobs.callback is CallbackKnob.EARLY:
+        answered = self.sender.dispatch(purchase)
+        if options.callback is CallbackFault.EARLY:
             await _within(EARLY_SECONDS, answered)
-        if knobs.submit is SubmitKnob.MUTE:
-            return MuteAnswer()
+        if options.submit is SubmitFault.MUTE:
+            return SilentAnswer()
         answer = json_answer(200, self.family.created(purchase))
-        return CutAnswer(answer) if knobs.submit is SubmitKnob.BREAK else answer
+        return CutAnswer(answer) if options.submit is SubmitFault.BREAK else answer
 
     def _repeat(self, bought: Purchase, order: Order) -> Response:
-        """Rivya's rule: the same key and body is the same task, the same key with another body is a conflict."""
+        """Return Rivya's answer to a repeated key: the same task for the same body, else a conflict."""
         if bought.order != order.body:
-            return self._no(No.CONFLICT, "Idempotency key was already used with a different request")
-        return self._as_it_stands(bought)
+            return self._refuse(Refusal.CONFLICT, "Idempotency key was already used with a different request")
+        return self._current_status(bought)
 
-    def _as_it_stands(self, purchase: Purchase) -> Response:
-        truth = truth_at(purchase.bought_at, purchase.knobs, self.clock())
-        return json_answer(200, self.family.status(purchase, truth))
+    def _current_status(self, purchase: Purchase) -> Response:
+        progress = progress_at(purchase.bought_at, purchase.options, self.clock())
+        return json_answer(200, self.family.status(purchase, progress))
 
-    def _no(self, no: No, detail: str, headers: dict[str, str] | None = None) -> Response:
-        http_status, body = self.family.refusal(no, detail)
+    def _refuse(self, reason: Refusal, detail: str, headers: dict[str, str] | None = None) -> Response:
+        http_status, body = self.family.refusal(reason, detail)
         return json_answer(http_status, body, headers)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from receiver.sandbox.orders import (
     BOOLEAN,
-    LONGEST_PROMPT,
+    MAX_PROMPT_LENGTH,
     STRING,
     STRINGS,
     OrderError,
@@ -39,7 +39,7 @@ class Input:
 
     rules: Mapping[str, Rule]
     required: tuple[str, ...] = ()
-    prompt: int = field(default=LONGEST_PROMPT)
+    prompt: int = field(default=MAX_PROMPT_LENGTH)
 
 
 SORA = {
@@ -104,12 +104,12 @@ INPUTS = {
 
 
 def price(model: str) -> int:
-    """What a task of this model costs in credits."""
+    """Return what a task of this model costs in credits."""
     return CREDITS.get(model, OTHER_CREDITS)
 
 
 def read_prompt(model: str, given: Mapping[str, Any]) -> str:
-    """Check an input by its model's page and return its prompt, "" where there is none and none is required."""
+    """Return the prompt of an input that is valid for its model; "" if there is none and none is required."""
     known = INPUTS.get(model, Input({}, prompt=0))
     for name in known.required:
         if name not in given:

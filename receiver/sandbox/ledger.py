@@ -1,11 +1,10 @@
-"""The ledger: every purchase ever made, the one witness to whether something was bought twice.
+"""The ledger: every purchase, as proof of whether something was bought twice.
 
-The desk records purchases and status requests, the courier records callbacks, the webhook desk records endpoints, tests
-and the public list read. With a path it is also a file of JSON lines, read back at the start. Its methods never await,
-so nothing can come between looking for a purchase and recording it. Only one process may use a file at a time.
+`handlers` records purchases and status requests, `callbacks` the callbacks, `webhooks` the endpoints. With a path, it
+is also a file of JSON lines, read at the start. Its methods never await, so nothing can come between looking for a
+purchase and recording it. Only one process may use a file at a time.
 
-It is bounded: of too many purchases the oldest are forgotten, and a file that has grown too large is written anew with
-what is still known.
+It is bounded: the oldest purchases are forgotten, and a file that has grown too large is rewritten with the others.
 """
 
 import json
@@ -21,7 +20,7 @@ from receiver.sandbox.purchase import CallbackTry, Purchase
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much a ledger holds: purchases, their bytes, bytes of its file, and what is noted of one purchase."""
+    """Limits of a ledger: purchases, their bytes, the bytes of its file, and the notes for one purchase."""
 
     purchases: int = 50_000
     size: int = 32 * 1024 * 1024
@@ -30,10 +29,10 @@ class Bounds:
 
 
 class Ledger:
-    """All purchases in the order in which they were made, and the endpoints that are registered, by their id."""
+    """All purchases in order, and the registered endpoints by id."""
 
     def __init__(self, path: Path | None = None, bounds: Bounds = Bounds()) -> None:
-        """Open the ledger; the file at `path` is created when missing, for its owner's eyes only."""
+        """Open the ledger; the file at `path` is created if it is missing, readable only by its owner."""
         self.purchases: list[Purchase] = []
         self.endpoints: dict[str, Endpoint] = {}
         self._by_id: dict[tuple[str, str], Purchase] = {}
@@ -42,7 +41,7 @@ class Ledger:
         self._bytes = 0
         self._bounds = bounds
         self._path = path
-        self._file = None if path is None else _open(path)
+        self._file = None if path is None else _open_file(path)
         if path is not None:
             with path.open("rb") as lines:
                 for line in lines:
@@ -55,15 +54,15 @@ class Ledger:
             self._file = None
 
     def find(self, family: str, purchase_id: str) -> Purchase | None:
-        """The purchase that a family knows under this id."""
+        """Return a family's purchase with this id."""
         return self._by_id.get((family, purchase_id))
 
     def bought_under(self, family: str, key: str | None) -> Purchase | None:
-        """The purchase that was made under this idempotency key."""
+        """Return the purchase that was made under this idempotency key."""
         return None if key is None else self._by_key.get((family, key))
 
     def buy(self, purchase: Purchase) -> None:
-        """Record an accepted create request; on return it survives a crash, so only then may it be answered."""
+        """Record a purchase. It survives a crash once this returns, so only then may it be answered."""
         self._append({"record": "purchase", **asdict(purchase)}, durable=True)
         self._enter(purchase)
 
@@ -80,17 +79,17 @@ class Ledger:
             purchase.callbacks.append(attempt)
 
     def delivered(self, purchase: Purchase, delivery: str) -> None:
-        """Record that a delivery is through, taken or given up: it is not repeated after a restart."""
+        """Record that a callback was accepted or given up, so that it is not repeated after a restart."""
         self._note(purchase, "delivered", delivery=delivery)
         purchase.delivered.append(delivery)
 
     def keep(self, endpoint: Endpoint) -> None:
-        """Record an endpoint that is new or changed; only the file, which is for its owner's eyes, has the secret."""
+        """Record a new or changed endpoint; its secret is only in the file."""
         self._append({"record": "endpoint", **asdict(endpoint)}, durable=True)
         self.endpoints[endpoint.id] = endpoint
 
     def drop(self, endpoint: Endpoint) -> None:
-        """Record that an endpoint is gone."""
+        """Record that an endpoint was removed."""
         self._append({"record": "no endpoint", "id": endpoint.id}, durable=True)
         del self.endpoints[endpoint.id]
 
@@ -113,18 +112,18 @@ class Ledger:
             self._by_key.pop((purchase.family, purchase.idempotency_key), None)
 
     def _note(self, purchase: Purchase, record: str, **more: Any) -> None:
-        """Write down something about a purchase, unless it was forgotten."""
+        """Record something about a purchase, unless it was forgotten."""
         if (purchase.family, purchase.id) in self._by_id:
             self._append({"record": record, "family": purchase.family, "id": purchase.id, **more})
 
     def _append(self, record: dict[str, Any], *, durable: bool = False) -> None:
-        """Write one line; what a client has been told is worth the wait for the disk, the rest may be told again."""
+        """Write one line; `durable` waits for the disk, for what a client is told."""
         if self._file is None:
             return
         line = json.dumps(record).encode() + b"\n"
         length = os.fstat(self._file).st_size
         if length + len(line) > self._bounds.file and self._path is not None:
-            self._file = _rewritten(self._path, self._file, self._records())
+            self._file = _rewrite(self._path, self._file, self._records())
             length = os.fstat(self._file).st_size
         if os.write(self._file, line) < len(line):
             os.ftruncate(self._file, length)
@@ -133,7 +132,7 @@ class Ledger:
             os.fsync(self._file)
 
     def _records(self) -> Iterator[dict[str, Any]]:
-        """Everything that is known, as it is written down."""
+        """Yield everything that is known, as records."""
         for purchase in self.purchases:
             yield {"record": "purchase", **asdict(purchase)}
         for endpoint in self.endpoints.values():
@@ -149,9 +148,9 @@ class Ledger:
         elif kind == "no endpoint":
             del self.endpoints[record["id"]]
         else:
-            self._replay_news(kind, record)
+            self._replay_note(kind, record)
 
-    def _replay_news(self, kind: str, record: dict[str, Any]) -> None:
+    def _replay_note(self, kind: str, record: dict[str, Any]) -> None:
         purchase = self._by_id.get((record.pop("family"), record.pop("id")))
         if purchase is None:
             return
@@ -163,8 +162,8 @@ class Ledger:
             purchase.delivered.append(record["delivery"])
 
 
-def _rewritten(path: Path, before: int, records: Iterator[dict[str, Any]]) -> int:
-    """Write a ledger's file anew, beside the one that there is, and put it in its place; returns its descriptor."""
+def _rewrite(path: Path, before: int, records: Iterator[dict[str, Any]]) -> int:
+    """Return the descriptor of a rewritten file, which has replaced the old one."""
     draft = path.with_name(f"{path.name}.new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as writing:
         writing.writelines(json.dumps(record).encode() + b"\n" for record in records)
@@ -172,13 +171,13 @@ def _rewritten(path: Path, before: int, records: Iterator[dict[str, Any]]) -> in
         os.fsync(writing.fileno())
     draft.replace(path)
     os.close(before)
-    return _open(path)
+    return _open_file(path)
 
 
-def _open(path: Path) -> int:
+def _open_file(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-    # A crash may have cut the last line short. Its purchase was never answered, and the next line must not join it.
+    # A crash may have truncated the last line. Its purchase was never answered.
     whole = path.read_bytes()
     os.ftruncate(descriptor, whole.rfind(b"\n") + 1)
     os.fsync(descriptor)

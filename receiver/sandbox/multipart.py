@@ -1,128 +1,137 @@
-"""Reads a multipart upload as it comes, with hardly more than one chunk of it in memory.
+"""Reads a multipart upload as a stream, with hardly more than one chunk of it in memory.
 
-The uploads use it. It knows nothing of files: what one part holds is written to whoever the caller names.
+The parsing is python-multipart's; the bounds are ours. The content of the part `file` goes to the caller's `write`.
 """
 
-import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from receiver.sandbox.orders import OrderError
 
-LONGEST_HEAD = 8 * 1024
-LONGEST_FIELD = 4 * 1024
-MOST_PARTS = 16
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
-BOUNDARY = re.compile(r'multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-DISPOSITION = re.compile(r"^content-disposition\s*:\s*form-data\s*;(.*)$", re.IGNORECASE | re.MULTILINE)
-PARAMETER = re.compile(r'(?:^|;)\s*(name|filename)="([^"]*)"', re.IGNORECASE)
+MAX_HEAD_BYTES = 8 * 1024
+MAX_FIELD_BYTES = 4 * 1024
+MAX_PARTS = 16
 
 
 @dataclass(slots=True)
 class Form:
-    """The text fields of an upload, and the name of its file, None while there is none."""
+    """The text fields of an upload, and the name of its file, None without one."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file_name: str | None = None
 
 
 async def read_form(request: Request, write: Callable[[bytes], object]) -> Form:
-    """Read an upload whose part `file` goes to `write`, piece by piece.
+    """Return the fields of an upload, and pass the content of its part `file` to `write`, chunk by chunk.
 
-    Raises OrderError when it is not well-formed, and reads it to its end all the same: a client that is still sending
-    would not see the answer.
+    Raises `OrderError` if the upload is not well-formed or too large. It is read to its end all the same: a client that
+    is still sending would not see the answer.
     """
     chunks = request.stream()
     try:
-        return await _read_parts(_Cursor(chunks), _boundary(request), write)
+        receiver = _FormReceiver(write)
+        parser = MultipartParser(_boundary(request), receiver.callbacks())
+        async for chunk in chunks:
+            parser.write(chunk)
+    except FormParserError as error:
+        raise OrderError("The upload is not well-formed") from error
     finally:
         async for _ in chunks:
             pass
-
-
-async def _read_parts(cursor: "_Cursor", boundary: bytes, write: Callable[[bytes], object]) -> Form:
-    form = Form()
-    mark = b"\r\n--" + boundary
-    await cursor.skip_to(mark)
-    for _ in range(MOST_PARTS):
-        if await cursor.line() == b"--":
-            return form
-        name, file_name = _disposition(await cursor.text_to(b"\r\n\r\n", LONGEST_HEAD))
-        if name in form.fields or (name == "file" and form.file_name is not None):
-            raise OrderError(f"{name} is given twice")
-        if name == "file":
-            if file_name is None:
-                raise OrderError("file must be a file")
-            form.file_name = file_name
-            await cursor.copy_to(mark, write)
-        else:
-            form.fields[name] = await cursor.text_to(mark, LONGEST_FIELD)
-    raise OrderError("The upload has too many parts")
-
-
-class _Cursor:
-    """A place in a stream of bytes, which is moved from mark to mark."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        # The first boundary has no line before it, the others have.
-        self._ahead = b"\r\n"
-
-    async def copy_to(self, mark: bytes, write: Callable[[bytes], object]) -> None:
-        """Write everything before the next mark, and go behind the mark."""
-        while (found := self._ahead.find(mark)) < 0:
-            # What is at the end may be the beginning of the mark.
-            safe = max(len(self._ahead) - len(mark) + 1, 0)
-            write(self._ahead[:safe])
-            self._ahead = self._ahead[safe:] + await self._more()
-        write(self._ahead[:found])
-        self._ahead = self._ahead[found + len(mark) :]
-
-    async def skip_to(self, mark: bytes) -> None:
-        """Go behind the next mark."""
-        await self.copy_to(mark, lambda _piece: None)
-
-    async def text_to(self, mark: bytes, longest: int) -> str:
-        """The text before the next mark, at most so many bytes of it."""
-        kept = bytearray()
-
-        def keep(piece: bytes) -> None:
-            kept.extend(piece)
-            if len(kept) > longest:
-                raise OrderError("A field of the upload is too long")
-
-        await self.copy_to(mark, keep)
-        return kept.decode(errors="replace")
-
-    async def line(self) -> bytes:
-        """What follows a boundary: b"--" behind the last one, else an empty line."""
-        while len(self._ahead) < 2:
-            self._ahead += await self._more()
-        follows, self._ahead = self._ahead[:2], self._ahead[2:]
-        if follows not in {b"--", b"\r\n"}:
-            raise OrderError("The upload is not well-formed")
-        return follows.strip()
-
-    async def _more(self) -> bytes:
-        # The stream ends with an empty chunk.
-        if chunk := await anext(self._chunks, b""):
-            return chunk
+    if not receiver.is_complete:
         raise OrderError("The upload is cut off")
+    return receiver.form
+
+
+class _FormReceiver:
+    """Collects what the parser reports, within the bounds."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.form = Form()
+        self.is_complete = False
+        self._write = write
+        self._parts = 0
+
+    def callbacks(self) -> "MultipartCallbacks":
+        """Return the functions that the parser calls."""
+        return {
+            "on_part_begin": self._part_begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def _part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise OrderError("The upload has too many parts")
+        self._head_bytes = 0
+        self._header_name, self._header_content, self._disposition = b"", b"", b""
+        self._text: bytearray | None = None
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count_head(end - start)
+        self._header_name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_head(end - start)
+        self._header_content += data[start:end]
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise OrderError("The head of a part is too long")
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_content
+        self._header_name, self._header_content = b"", b""
+
+    def _headers_finished(self) -> None:
+        kind, parameters = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in parameters:
+            raise OrderError("A part of the upload has no name")
+        self._name = parameters[b"name"].decode(errors="replace")
+        if self._name in self.form.fields or (self._name == "file" and self.form.file_name is not None):
+            raise OrderError(f"{self._name} is given twice")
+        if self._name != "file":
+            self._text = bytearray()
+        elif b"filename" not in parameters:
+            raise OrderError("file must be a file")
+        else:
+            self.form.file_name = parameters[b"filename"].decode(errors="replace")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._text is None:
+            self._write(data[start:end])
+            return
+        self._text += data[start:end]
+        if len(self._text) > MAX_FIELD_BYTES:
+            raise OrderError("A field of the upload is too long")
+
+    def _part_end(self) -> None:
+        if self._text is not None:
+            self.form.fields[self._name] = self._text.decode(errors="replace")
+
+    def _end(self) -> None:
+        self.is_complete = True
 
 
 def _boundary(request: Request) -> bytes:
-    found = BOUNDARY.match(request.headers.get("content-type", ""))
-    if found is None:
+    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
+    boundary = parameters.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary:
         raise OrderError("The request body is not multipart/form-data")
-    return (found[1] or found[2]).encode("latin-1")
-
-
-def _disposition(head: str) -> tuple[str, str | None]:
-    """The name of a part's field, and of its file if it is one."""
-    found = DISPOSITION.search(head)
-    parameters = {} if found is None else {name.lower(): value for name, value in PARAMETER.findall(found[1])}
-    if "name" not in parameters:
-        raise OrderError("A part of the upload has no name")
-    return parameters["name"], parameters.get("filename")
+    return boundary

@@ -1,7 +1,7 @@
-"""Reads the bodies of create requests and checks them against what a document says about its parameters.
+"""Reads submissions and validates them against the documented parameters.
 
-The families use it; each brings its own rules. Pure. It must not be kinder than the documents: types count, so the
-string "10" and the number 10 are different values.
+The families use it with their own rules. Pure. It must not accept more than the documents: the string "10" and the
+number 10 are different values.
 """
 
 import json
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-LONGEST_PROMPT = 10_000
+MAX_PROMPT_LENGTH = 10_000
 
 
 class OrderError(ValueError):
-    """The order is not what the document asks for; the message names the field."""
+    """The order does not follow the documents; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A create request that its family accepts: what the sandbox needs of it, and the whole body."""
+    """A valid order: what the sandbox needs of it, and the whole body."""
 
     model: str
     prompt: str
@@ -37,18 +37,18 @@ class Rule:
 
 
 def one_of(*options: str | int) -> Rule:
-    """The value is one of these, of the same type."""
+    """Return the rule that the value is one of these, of the same type."""
     listed = ", ".join(json.dumps(option) for option in options)
     return Rule(f"one of {listed}", lambda value: any(value == o and type(value) is type(o) for o in options))
 
 
 def whole(least: int, most: int) -> Rule:
-    """The value is a whole number within these bounds, not text, and not true or false."""
+    """Return the rule that the value is a whole number within these bounds, not text, and not true or false."""
     return Rule(f"a whole number from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
 
 
 def strings(most: int) -> Rule:
-    """The value is a list of at most so many strings."""
+    """Return the rule that the value is a list of at most so many strings."""
     return Rule(f"a list of at most {most} strings", lambda value: STRINGS.holds(value) and len(value) <= most)
 
 
@@ -60,7 +60,7 @@ STRINGS = Rule(
 
 
 def read_object(raw: bytes) -> dict[str, Any]:
-    """Parse a request body that must be a JSON object."""
+    """Return the JSON object in a request body. Raises OrderError."""
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -70,8 +70,8 @@ def read_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def required_text(fields: Mapping[str, Any], name: str, *, within: str = "", limit: int = LONGEST_PROMPT) -> str:
-    """A string that must be there, must not be empty and must not exceed `limit` characters."""
+def required_text(fields: Mapping[str, Any], name: str, *, within: str = "", limit: int = MAX_PROMPT_LENGTH) -> str:
+    """Return a string that must be there, must not be empty and must not exceed `limit` characters."""
     value = fields.get(name)
     if value is None or value == "":
         raise OrderError(f"Missing required field: {within}{name}")
@@ -83,14 +83,14 @@ def required_text(fields: Mapping[str, Any], name: str, *, within: str = "", lim
 
 
 def required_object(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A JSON object that must be there."""
+    """Return a JSON object that must be there."""
     if name not in fields:
         raise OrderError(f"Missing required field: {name}")
     return optional_object(fields, name)
 
 
 def optional_object(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A JSON object that may be missing, which is read as an empty one."""
+    """Return a JSON object that may be missing, which is read as an empty one."""
     value = fields.get(name, {})
     if not isinstance(value, dict):
         raise OrderError(f"{name} must be an object")
@@ -98,7 +98,7 @@ def optional_object(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def optional_link(fields: Mapping[str, Any], name: str) -> str | None:
-    """An http or https URL that may be missing."""
+    """Return an http or https URL that may be missing."""
     value = fields.get(name)
     if value is None:
         return None
@@ -113,14 +113,14 @@ def optional_link(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def check_destination(url: str, callbacks_to: str | None) -> None:
-    """Refuse a URL that is not under `callbacks_to`, where that is given."""
-    # The slash matters: `http://receiver.example:8000@elsewhere.example/` begins with the right words, too.
+    """Raise OrderError for a URL that is not under `callbacks_to`, if that is given."""
+    # The slash matters: `http://receiver.example:8000@elsewhere.example/` has the same beginning.
     if callbacks_to is not None and not url.startswith(f"{callbacks_to.rstrip('/')}/"):
-        raise OrderError("The callback URL is not one that this sandbox may call")
+        raise OrderError("This sandbox may not call that callback URL")
 
 
 def check(fields: Mapping[str, Any], rules: Mapping[str, Rule], *, within: str = "") -> None:
-    """Hold every field that is there against its rule; fields without a rule pass."""
+    """Raise OrderError for the first field that breaks its rule; fields without a rule pass."""
     for name, rule in rules.items():
         if name in fields and not rule.holds(fields[name]):
             raise OrderError(f"{within}{name} must be {rule.says}")

@@ -1,6 +1,6 @@
-"""A delivery as it goes out: one letter for the task's own URL, or one for each endpoint of the account.
+"""The POSTs of a planned callback: one for the task's own URL, or one for each endpoint of the account.
 
-The courier writes them when a delivery is due, and posts each until it is taken.
+`callbacks` makes them when a callback is due, and sends each until it is accepted.
 """
 
 import asyncio
@@ -11,55 +11,55 @@ from dataclasses import dataclass, field
 import httpx
 
 from receiver.sandbox.endpoints import Endpoint
-from receiver.sandbox.family import JSON, Seal
-from receiver.sandbox.plan import Delivery
+from receiver.sandbox.family import JSON, Signer
+from receiver.sandbox.plan import PlannedCallback
 from receiver.sandbox.signing import new_secret
 
 POST_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What is posted to one URL; `name` is that under which its tries are recorded."""
+class CallbackPost:
+    """One POST; its tries are recorded under `name`."""
 
     name: str
     url: str
     body: JSON
     raw: bytes
     retries: int
-    seal: Seal | None
+    sign: Signer | None
     key: str | None = field(repr=False)
 
     def headers(self, now: float) -> dict[str, str]:
-        """The headers of a try at this moment, signed where there is something to sign with."""
-        signature = {} if self.seal is None or self.key is None else self.seal(self.body, self.raw, self.key, now)
+        """Return the headers of a try now, signed if there is a key."""
+        signature = {} if self.sign is None or self.key is None else self.sign(self.body, self.raw, self.key, now)
         return {"Content-Type": "application/json", **signature}
 
 
-def write(delivery: Delivery, endpoints: Iterable[Endpoint]) -> Iterator[Letter]:
-    """The letters of a delivery; a forger signs with a key of his own, and only where letters are signed at all."""
-    body = delivery.says()
+def make_posts(planned: PlannedCallback, endpoints: Iterable[Endpoint]) -> Iterator[CallbackPost]:
+    """Yield the POSTs of a callback; a forger signs with a key of their own, and only if posts are signed at all."""
+    body = planned.body()
     raw = json.dumps(body).encode()
-    raw = raw[: len(raw) // 2] if delivery.cut else raw
+    raw = raw[: len(raw) // 2] if planned.cut else raw
 
-    def letter(name: str, url: str, key: str | None) -> Letter:
-        key = new_secret() if delivery.forged and key is not None else key
-        return Letter(name, url, body, raw, delivery.retries, delivery.hook.seal, key)
+    def make_post(name: str, url: str, key: str | None) -> CallbackPost:
+        key = new_secret() if planned.forged and key is not None else key
+        return CallbackPost(name, url, body, raw, planned.retries, planned.style.sign, key)
 
-    if delivery.url is not None:
-        yield letter(delivery.name, delivery.url, delivery.hook.key)
+    if planned.url is not None:
+        yield make_post(planned.name, planned.url, planned.style.key)
         return
     for endpoint in endpoints:
-        if endpoint.wants(body["type"]):
-            yield letter(f"{delivery.name} {endpoint.id}", endpoint.url, endpoint.secret)
+        if endpoint.accepts(body["type"]):
+            yield make_post(f"{planned.name} {endpoint.id}", endpoint.url, endpoint.secret)
 
 
-async def post(client: httpx.AsyncClient, letter: Letter, now: float) -> int | str:
-    """The HTTP status of the answer, or the name of what broke; the body of the answer is of no interest."""
+async def send(client: httpx.AsyncClient, outgoing: CallbackPost, now: float) -> int | str:
+    """Return the HTTP status of the answer, or the name of the error."""
     try:
         async with (
             asyncio.timeout(POST_SECONDS),
-            client.stream("POST", letter.url, content=letter.raw, headers=letter.headers(now)) as response,
+            client.stream("POST", outgoing.url, content=outgoing.raw, headers=outgoing.headers(now)) as response,
         ):
             return response.status_code
     except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as broken:

@@ -1,13 +1,13 @@
-"""What the sandbox knows about one purchase, and how it shows it to the curious.
+"""What the sandbox knows about one purchase, and what it shows of it.
 
-The ledger keeps purchases, the families put them into their own words. A purchase never holds the buyer's credential.
+The ledger stores purchases, the families put them into their own format. A purchase never holds a credential.
 """
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from receiver.sandbox.knobs import Knobs
+from receiver.sandbox.options import Options
 
 CALLBACK_FIELDS = ("callBackUrl", "progressCallBackUrl", "callback_url", "notify_hook")
 REDACTED = "[redacted]"
@@ -15,7 +15,7 @@ REDACTED = "[redacted]"
 
 @dataclass(frozen=True, slots=True)
 class CallbackTry:
-    """One POST to the callback URL: which delivery it belongs to, when it ended, and the HTTP status or what broke."""
+    """One POST to the callback URL: for which planned callback, when it ended, and the HTTP status or the error."""
 
     delivery: str
     at: float
@@ -26,8 +26,8 @@ class CallbackTry:
 class Purchase:
     """One accepted create request.
 
-    `order` is its whole body and `idempotency_key` its key, where the family has one. `delivered` names the deliveries
-    that are through, taken or given up, and will not be posted again.
+    `order` is its whole body and `idempotency_key` its key, if the family has one. `delivered` names the callbacks that
+    were accepted or given up, and will not be sent again.
     """
 
     id: str
@@ -44,13 +44,13 @@ class Purchase:
     delivered: list[str] = field(default_factory=list)
 
     @property
-    def knobs(self) -> Knobs:
-        """What its prompt orders."""
-        return Knobs.parse(self.prompt)
+    def options(self) -> Options:
+        """Return what its prompt orders."""
+        return Options.parse(self.prompt)
 
 
-def shown(purchase: Purchase) -> dict[str, Any]:
-    """The purchase as the public ledger lists it: without the token that a callback URL carries."""
+def public_view(purchase: Purchase) -> dict[str, Any]:
+    """Return the purchase as the public ledger lists it: without the token that a callback URL carries."""
     listed = asdict(purchase)
     listed["callback_url"] = _without_token(purchase.callback_url)
     listed["order"] = {
@@ -60,7 +60,7 @@ def shown(purchase: Purchase) -> dict[str, Any]:
 
 
 def _without_token(url: object) -> str | None:
-    """The URL without its last path segment, query and user, each of which may be a secret; None stays None."""
+    """Return the URL without its last path segment, query and user, each of which may be a secret; None stays None."""
     if url is None:
         return None
     if not isinstance(url, str):

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from receiver.sandbox.family import JSON, Family, Hook, No, json_text, milliseconds
+from receiver.sandbox.family import JSON, CallbackStyle, Family, Refusal, json_text, milliseconds
 from receiver.sandbox.orders import BOOLEAN, STRING, Order, check, one_of, optional_link, required_object, required_text
-from receiver.sandbox.progress import Phase, Truth
+from receiver.sandbox.progress import Phase, Progress
 from receiver.sandbox.purchase import Purchase
 
 STATES = {
@@ -32,22 +32,22 @@ UNDESCRIBED = ("sora-watermark-remover", "sora-2-pro-storyboard")
 # The document does not say whether its codes are HTTP statuses. Credential and rate are HTTP matters here; what
 # concerns the order comes under HTTP 200 with the code in the body, the way of the API this one was copied from.
 REFUSALS = {
-    No.UNAUTHORISED: (401, 401, "Authentication failed, please check API Key"),
-    No.INVALID: (200, 422, "Parameter validation failed"),
-    No.REFUSED: (200, 402, "Insufficient account balance"),
-    No.CONFLICT: (200, 400, "Invalid request parameters"),
-    No.BUSY: (429, 429, "Request rate limit exceeded"),
-    No.UNKNOWN: (200, 404, "Resource not found"),
+    Refusal.UNAUTHORISED: (401, 401, "Authentication failed, please check API Key"),
+    Refusal.INVALID: (200, 422, "Parameter validation failed"),
+    Refusal.REFUSED: (200, 402, "Insufficient account balance"),
+    Refusal.CONFLICT: (200, 400, "Invalid request parameters"),
+    Refusal.BUSY: (429, 429, "Request rate limit exceeded"),
+    Refusal.UNKNOWN: (200, 404, "Resource not found"),
 }
 
 
 def credential(headers: Mapping[str, str]) -> str:
-    """The key; the page speaks of a bearer token, but all its examples send `x-api-key`."""
+    """Return the key; the page speaks of a bearer token, but all its examples send `x-api-key`."""
     return headers.get("x-api-key", "").strip()
 
 
 def read_order(_request: Request, body: JSON) -> Order:
-    """Check a create request."""
+    """Return the order in a request."""
     model = required_text(body, "model")
     given = required_object(body, "input")
     if model in UNDESCRIBED:
@@ -60,34 +60,34 @@ def read_order(_request: Request, body: JSON) -> Order:
 
 
 def new_id(_model: str) -> str:
-    """32 hexadecimal digits, like the document's `281e5b0…f39b9`."""
+    """Return an id of 32 hexadecimal digits, like the document's `281e5b0…f39b9`."""
     return uuid.uuid4().hex
 
 
-def asked_id(request: Request) -> str:
-    """The task id: a query parameter, although the request is a POST."""
+def requested_id(request: Request) -> str:
+    """Return the task id: a query parameter, although the request is a POST."""
     return request.query_params.get("taskId", "")
 
 
 def created(purchase: Purchase) -> JSON:
-    """The answer to a create request."""
+    """Return the answer to a create request."""
     return _envelope({"taskId": purchase.id})
 
 
-def status(purchase: Purchase, truth: Truth) -> JSON:
-    """The status answer, which is also the body of the callback; the result is there before the state says success."""
-    failed = truth.phase is Phase.FAILED
+def status(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the status answer and callback body; the result is there before the state says success."""
+    failed = progress.phase is Phase.FAILED
     created_at = milliseconds(purchase.bought_at)
     # The document's own example is a task still waiting, with its resultJson already filled.
-    result = {"resultUrls": [purchase.video_url]} if truth.phase in {Phase.RUNNING, Phase.SUCCEEDED} else None
+    result = {"resultUrls": [purchase.video_url]} if progress.phase in {Phase.RUNNING, Phase.SUCCEEDED} else None
     # The document: cost and completion time only "when task is success".
-    ended = truth.finished_at if truth.phase is Phase.SUCCEEDED else None
+    ended = progress.finished_at if progress.phase is Phase.SUCCEEDED else None
     completed_at = None if ended is None else milliseconds(ended)
     return _envelope(
         {
             "taskId": purchase.id,
             "model": purchase.model,
-            "state": STATES[truth.phase],
+            "state": STATES[progress.phase],
             "param": json_text(purchase.order),
             "resultJson": None if result is None else json_text(result),
             "failCode": "500" if failed else None,
@@ -99,9 +99,9 @@ def status(purchase: Purchase, truth: Truth) -> JSON:
     )
 
 
-def refusal(no: No, detail: str) -> tuple[int, JSON]:
-    """The error envelope, with the document's words and our reason behind them."""
-    http_status, code, message = REFUSALS[no]
+def refusal(reason: Refusal, detail: str) -> tuple[int, JSON]:
+    """Return the error envelope, with the document's words and our reason behind them."""
+    http_status, code, message = REFUSALS[reason]
     return http_status, {"code": code, "msg": f"{message}: {detail}", "data": None}
 
 
@@ -117,10 +117,10 @@ REVID = Family(
     credential=credential,
     read_order=read_order,
     new_id=new_id,
-    asked_id=asked_id,
+    requested_id=requested_id,
     created=created,
     status=status,
     refusal=refusal,
     # Retries are not documented; those of its relatives are 3.
-    hook=Hook(body=status, retries=3),
+    callbacks=CallbackStyle(body=status, retries=3),
 )

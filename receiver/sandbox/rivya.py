@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 
 from starlette.requests import Request
 
-from receiver.sandbox.family import JSON, Family, Hook, No, bearer
+from receiver.sandbox.family import JSON, CallbackStyle, Family, Refusal, bearer
 from receiver.sandbox.orders import STRING, Order, OrderError, Rule, check, one_of, optional_object, required_text
-from receiver.sandbox.progress import Phase, Truth
+from receiver.sandbox.progress import Phase, Progress
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.signing import standard_seal
+from receiver.sandbox.signing import sign_standard_webhook
 
 STATUSES = {
     Phase.WAITING: "queued",
@@ -33,7 +33,7 @@ REFERENCE_FIELDS = ("url", "kind", "name", "mimeType")
 
 
 def _is_reference_list(value: object) -> bool:
-    """At most one image, each with all the keys of the document's example."""
+    """Return whether a value is a list of at most one image with all the keys of the document's example."""
     return (
         isinstance(value, list)
         and len(value) <= 1
@@ -54,17 +54,17 @@ PARAMS = {
 MODEL_PARAMS = {"sora-2": PARAMS, "sora-2-pro": {**PARAMS, "size": one_of("standard", "high")}}
 
 REFUSALS = {
-    No.UNAUTHORISED: (401, "api_key_missing"),
-    No.INVALID: (400, "validation_failed"),
-    No.REFUSED: (400, "validation_failed"),
-    No.CONFLICT: (409, "idempotency_conflict"),
-    No.BUSY: (429, "rate_limited"),
-    No.UNKNOWN: (404, "not_found"),
+    Refusal.UNAUTHORISED: (401, "api_key_missing"),
+    Refusal.INVALID: (400, "validation_failed"),
+    Refusal.REFUSED: (400, "validation_failed"),
+    Refusal.CONFLICT: (409, "idempotency_conflict"),
+    Refusal.BUSY: (429, "rate_limited"),
+    Refusal.UNKNOWN: (404, "not_found"),
 }
 
 
 def read_order(request: Request, body: JSON) -> Order:
-    """Check a create request; `client_request_id` is for tracing only and not the idempotency key."""
+    """Return the order in a request; `client_request_id` is for tracing only, not the idempotency key."""
     model = required_text(body, "model")
     prompt = required_text(body, "prompt")
     check(body, {"client_request_id": STRING})
@@ -80,41 +80,41 @@ def read_order(request: Request, body: JSON) -> Order:
 
 
 def new_id(_model: str) -> str:
-    """An id like the documents' `task_sora_2_example`."""
+    """Return an id like the documents' `task_sora_2_example`."""
     return f"task_{secrets.token_hex(12)}"
 
 
-def asked_id(request: Request) -> str:
-    """The task id in the path of a status request."""
+def requested_id(request: Request) -> str:
+    """Return the task id in the path of a status request."""
     return str(request.path_params["id"])
 
 
 def created(purchase: Purchase) -> JSON:
-    """The answer to a create request: the task as it is at first."""
-    return status(purchase, Truth(Phase.WAITING))
+    """Return the answer to a create request: the task as it is at first."""
+    return status(purchase, Progress(Phase.WAITING))
 
 
-def status(purchase: Purchase, truth: Truth) -> JSON:
-    """The task object; `result` and `error` are null rather than absent."""
+def status(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the task object; `result` and `error` are null rather than absent."""
     reserved = price(purchase.model)
-    succeeded = truth.phase is Phase.SUCCEEDED
-    failed = truth.phase is Phase.FAILED
+    succeeded = progress.phase is Phase.SUCCEEDED
+    failed = progress.phase is Phase.FAILED
     return {
         "id": purchase.id,
-        "status": STATUSES[truth.phase],
+        "status": STATUSES[progress.phase],
         "model": purchase.model,
         "reserved_credits": reserved,
         "final_credits": reserved if succeeded else 0,
         "created_at": iso(purchase.bought_at),
-        "updated_at": iso(truth.finished_at or truth.started_at or purchase.bought_at),
+        "updated_at": iso(progress.finished_at or progress.started_at or purchase.bought_at),
         "result": {"primary_url": purchase.video_url, "urls": [purchase.video_url]} if succeeded else None,
         "error": {"code": "generation_failed", "message": "Generation failed"} if failed else None,
     }
 
 
-def event(purchase: Purchase, truth: Truth) -> JSON:
-    """The event about the end of a generation; told again it is the same event, with the same id."""
-    generation = status(purchase, truth)
+def event(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the event about the end of a generation; told again it is the same event, with the same id."""
+    generation = status(purchase, progress)
     digest = hashlib.sha256(json.dumps(generation).encode()).hexdigest()
     return {
         "id": f"evt_{digest[:24]}",
@@ -125,24 +125,24 @@ def event(purchase: Purchase, truth: Truth) -> JSON:
     }
 
 
-def refusal(no: No, detail: str) -> tuple[int, JSON]:
-    """The HTTP status and the error object for what every family can refuse."""
-    http_status, code = REFUSALS[no]
+def refusal(reason: Refusal, detail: str) -> tuple[int, JSON]:
+    """Return the HTTP status and the error object for what every family can refuse."""
+    http_status, code = REFUSALS[reason]
     return http_status, error(code, detail)
 
 
 def error(code: str, detail: str) -> JSON:
-    """The error object; its requestId is camelCase in an API that is snake_case elsewhere."""
+    """Return the error object; its requestId is camelCase in an API that is snake_case elsewhere."""
     return {"error": {"code": code, "message": detail, "requestId": f"req_{secrets.token_hex(8)}"}}
 
 
 def price(model: str) -> int:
-    """What a task of this model costs in credits."""
+    """Return what a task of this model costs in credits."""
     return CREDITS.get(model, OTHER_CREDITS)
 
 
 def iso(seconds: float) -> str:
-    """Epoch seconds as this API writes times."""
+    """Return epoch seconds as this API writes times."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -154,10 +154,10 @@ RIVYA = Family(
     credential=bearer,
     read_order=read_order,
     new_id=new_id,
-    asked_id=asked_id,
+    requested_id=requested_id,
     created=created,
     status=status,
     refusal=refusal,
     # Retries are not documented; those of its relatives are 3.
-    hook=Hook(body=event, retries=3, to_account=True, seal=standard_seal),
+    callbacks=CallbackStyle(body=event, retries=3, to_account=True, sign=sign_standard_webhook),
 )

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 from starlette.requests import Request
 
-from receiver.sandbox.family import JSON, Family, Hook, bearer, json_text
-from receiver.sandbox.kie import ROOT, VEO_MODELS, asked_id, created, refusal
+from receiver.sandbox.family import JSON, CallbackStyle, Family, bearer, json_text
+from receiver.sandbox.kie import ROOT, VEO_MODELS, created, refusal, requested_id
 from receiver.sandbox.orders import (
     BOOLEAN,
     STRING,
@@ -22,9 +22,9 @@ from receiver.sandbox.orders import (
     optional_link,
     required_text,
 )
-from receiver.sandbox.progress import Phase, Truth
+from receiver.sandbox.progress import Phase, Progress
 from receiver.sandbox.purchase import Purchase
-from receiver.sandbox.signing import kie_seal
+from receiver.sandbox.signing import sign_for_kie
 
 BODY = {
     "imageUrls": STRINGS,
@@ -43,7 +43,7 @@ FAIL_WORDS = "Your prompt was flagged by Website as violating content policies."
 
 
 def read_order(_request: Request, body: JSON) -> Order:
-    """Check a create request; without a model it is the fast one."""
+    """Return the order in a request; the default model is the fast one."""
     model = body.get("model", "veo3_fast")
     if model not in VEO_MODELS:
         raise OrderError("The model name you specified is not supported")
@@ -53,20 +53,20 @@ def read_order(_request: Request, body: JSON) -> Order:
 
 
 def new_id(_model: str) -> str:
-    """An id like the documents' `veo_task_abcdef123456`."""
+    """Return an id like the documents' `veo_task_abcdef123456`."""
     return f"veo_task_{secrets.token_hex(6)}"
 
 
-def status(purchase: Purchase, truth: Truth) -> JSON:
-    """The status answer; times are text without a zone, here UTC."""
-    failed = truth.phase is Phase.FAILED
-    succeeded = truth.phase is Phase.SUCCEEDED
+def status(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the status answer; times are text without a zone, here UTC."""
+    failed = progress.phase is Phase.FAILED
+    succeeded = progress.phase is Phase.SUCCEEDED
     data = {
         "taskId": purchase.id,
         "paramJson": json_text(purchase.order),
-        "completeTime": None if truth.finished_at is None else _naive(truth.finished_at),
+        "completeTime": None if progress.finished_at is None else _naive(progress.finished_at),
         "response": {"taskId": purchase.id, **_files(purchase)} if succeeded else None,
-        "successFlag": FLAGS[truth.phase],
+        "successFlag": FLAGS[progress.phase],
         "errorCode": FAIL_CODE if failed else None,
         "errorMessage": FAIL_WORDS if failed else "",
         "createTime": _naive(purchase.bought_at),
@@ -75,9 +75,9 @@ def status(purchase: Purchase, truth: Truth) -> JSON:
     return {"code": 200, "msg": "success", "data": data}
 
 
-def hook_body(purchase: Purchase, truth: Truth) -> JSON:
-    """The body of the callback, after a failure with hardly more than the id."""
-    if truth.phase is Phase.FAILED:
+def callback_body(purchase: Purchase, progress: Progress) -> JSON:
+    """Return the body of the callback, after a failure with hardly more than the id."""
+    if progress.phase is Phase.FAILED:
         return {"code": FAIL_CODE, "msg": FAIL_WORDS, "data": {"taskId": purchase.id, "fallbackFlag": False}}
     # The document's own example has this escape before the callback URL, with which the text is no JSON any more.
     prompt_json = json_text(purchase.order).replace('"callBackUrl":"', '"callBackUrl":"\\')
@@ -86,7 +86,7 @@ def hook_body(purchase: Purchase, truth: Truth) -> JSON:
 
 
 def veo(key: str | None) -> Family:
-    """The family, which signs its callbacks where there is a key."""
+    """Return the family, which signs its callbacks where there is a key."""
     return Family(
         name="kie-veo",
         create_path="/api/v1/veo/generate",
@@ -95,18 +95,18 @@ def veo(key: str | None) -> Family:
         credential=bearer,
         read_order=read_order,
         new_id=new_id,
-        asked_id=asked_id,
+        requested_id=requested_id,
         created=created,
         status=status,
         refusal=refusal,
         # The Veo page: stops after 3 retries.
-        hook=Hook(body=hook_body, retries=3, seal=kie_seal, key=key),
+        callbacks=CallbackStyle(body=callback_body, retries=3, sign=sign_for_kie, key=key),
         root=ROOT,
     )
 
 
 def _files(purchase: Purchase) -> JSON:
-    """The result, with the original beside it that nobody ordered."""
+    """Return the result, with the original beside it that nobody ordered."""
     return {
         "resultUrls": [purchase.video_url],
         "originUrls": [purchase.video_url.removesuffix(".mp4") + "-original.mp4"],

@@ -1,4 +1,4 @@
-"""Rivya's webhooks: the account registers endpoints, to which the events of all its generations are posted.
+"""Rivya's webhooks: the account registers endpoints, which receive the events of all its generations.
 
 Written from the API's page on webhooks. A secret is shown once; later only its beginning and its end.
 """
@@ -13,16 +13,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from receiver.sandbox.answers import json_answer
-from receiver.sandbox.endpoints import EVENT_TYPES, Endpoint, acceptable_url
-from receiver.sandbox.family import JSON, No, bearer
+from receiver.sandbox.endpoints import EVENT_TYPES, Endpoint, check_endpoint_url
+from receiver.sandbox.family import JSON, Refusal, bearer
 from receiver.sandbox.ledger import Ledger
 from receiver.sandbox.orders import OrderError, Rule, check, check_destination, one_of, read_object, required_text
 from receiver.sandbox.rivya import error, iso, refusal
 from receiver.sandbox.signing import new_secret
 
 PATH = "/rivya/api/v1/webhooks"
-MOST_ENDPOINTS = 1000
-LONGEST_NAME = 255
+MAX_ENDPOINTS = 1000
+MAX_NAME_LENGTH = 255
 RULES = {
     "event_types": Rule(
         f"a list of some of {', '.join(EVENT_TYPES)}",
@@ -34,24 +34,24 @@ RULES = {
 Handler = Callable[[Request], Awaitable[JSON]]
 
 
-class RejectedUrlError(Exception):
-    """The URL of an endpoint is not one that may be called."""
+class RejectedURLError(Exception):
+    """The URL of an endpoint may not be called."""
 
 
 class NoSuchEndpointError(Exception):
-    """Nothing is registered under this id, or not any more."""
+    """No endpoint is registered under this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """Where endpoints are managed; only URLs under `callbacks_to` are taken, any when it is None."""
+    """Manages endpoints. With `callbacks_to`, only URLs under it are accepted."""
 
     ledger: Ledger
     clock: Callable[[], float]
     callbacks_to: str | None
 
     def routes(self) -> list[Route]:
-        """What the page has about endpoints; its log of deliveries, list of events and test event are not here."""
+        """Return the documented routes for endpoints, without the log of callbacks, event list and test event."""
         one = f"{PATH}/{{id}}"
         return [
             Route(PATH, _guarded(self._list), methods=["GET"]),
@@ -63,16 +63,16 @@ class Webhooks:
         ]
 
     async def _list(self, _request: Request) -> JSON:
-        return {"object": "list", "data": [self._shown(endpoint) for endpoint in self.ledger.endpoints.values()]}
+        return {"object": "list", "data": [self._describe(endpoint) for endpoint in self.ledger.endpoints.values()]}
 
     async def _create(self, request: Request) -> JSON:
         body = read_object(await request.body())
-        name = required_text(body, "name", limit=LONGEST_NAME)
+        name = required_text(body, "name", limit=MAX_NAME_LENGTH)
         if "event_types" not in body:
             raise OrderError("Missing required field: event_types")
         check(body, RULES)
-        if len(self.ledger.endpoints) >= MOST_ENDPOINTS:
-            raise OrderError(f"At most {MOST_ENDPOINTS} endpoints can be registered")
+        if len(self.ledger.endpoints) >= MAX_ENDPOINTS:
+            raise OrderError(f"At most {MAX_ENDPOINTS} endpoints can be registered")
         now = self.clock()
         endpoint = Endpoint(
             id=f"whend_{secrets.token_hex(12)}",
@@ -84,18 +84,18 @@ class Webhooks:
             updated_at=now,
         )
         self.ledger.keep(endpoint)
-        return {**self._shown(endpoint), "signing_secret": endpoint.secret}
+        return {**self._describe(endpoint), "signing_secret": endpoint.secret}
 
     async def _show(self, request: Request) -> JSON:
-        return self._shown(self._asked(request))
+        return self._describe(self._find_endpoint(request))
 
     async def _change(self, request: Request) -> JSON:
         body = read_object(await request.body())
-        endpoint = self._asked(request)
+        endpoint = self._find_endpoint(request)
         check(body, RULES)
         changes: dict[str, Any] = {"updated_at": self.clock()}
         if "name" in body:
-            changes["name"] = required_text(body, "name", limit=LONGEST_NAME)
+            changes["name"] = required_text(body, "name", limit=MAX_NAME_LENGTH)
         if "url" in body:
             changes["url"] = self._checked(body["url"])
         if "event_types" in body:
@@ -104,19 +104,19 @@ class Webhooks:
             changes["disabled_at"] = None if body["status"] == "active" else endpoint.disabled_at or self.clock()
         changed = replace(endpoint, **changes)
         self.ledger.keep(changed)
-        return self._shown(changed)
+        return self._describe(changed)
 
     async def _remove(self, request: Request) -> JSON:
-        endpoint = self._asked(request)
+        endpoint = self._find_endpoint(request)
         self.ledger.drop(endpoint)
-        return {**self._shown(endpoint), "status": "revoked", "revoked_at": iso(self.clock())}
+        return {**self._describe(endpoint), "status": "revoked", "revoked_at": iso(self.clock())}
 
     async def _rotate(self, request: Request) -> JSON:
-        rotated = replace(self._asked(request), secret=new_secret(), updated_at=self.clock())
+        rotated = replace(self._find_endpoint(request), secret=new_secret(), updated_at=self.clock())
         self.ledger.keep(rotated)
-        return {**self._shown(rotated), "signing_secret": rotated.secret}
+        return {**self._describe(rotated), "signing_secret": rotated.secret}
 
-    def _asked(self, request: Request) -> Endpoint:
+    def _find_endpoint(self, request: Request) -> Endpoint:
         endpoint = self.ledger.endpoints.get(request.path_params["id"])
         if endpoint is None:
             raise NoSuchEndpointError
@@ -124,14 +124,14 @@ class Webhooks:
 
     def _checked(self, url: Any) -> str:
         try:
-            accepted = acceptable_url(url)
+            accepted = check_endpoint_url(url)
             check_destination(accepted, self.callbacks_to)
         except OrderError as wrong:
-            raise RejectedUrlError(str(wrong)) from None
+            raise RejectedURLError(str(wrong)) from None
         return accepted
 
-    def _shown(self, endpoint: Endpoint) -> JSON:
-        """The endpoint as the page has it; how its deliveries went is in the ledger."""
+    def _describe(self, endpoint: Endpoint) -> JSON:
+        """Return the endpoint as the page has it; how its deliveries went is in the ledger."""
         tries = [t for p in self.ledger.purchases for t in p.callbacks if t.delivery.endswith(endpoint.id)]
         taken = [attempt.at for attempt in tries if attempt.answer == 200]
         failed = [attempt.at for attempt in tries if attempt.answer != 200]
@@ -154,18 +154,18 @@ class Webhooks:
 
 
 def _guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """The handler behind the check of the key, its refusals as the API words them."""
+    """Return the handler behind the check of the key, its refusals as the API words them."""
 
     async def answer(request: Request) -> Response:
         if not bearer(request.headers):
-            return json_answer(*refusal(No.UNAUTHORISED, "The API key is missing"))
+            return json_answer(*refusal(Refusal.UNAUTHORISED, "The API key is missing"))
         try:
             return json_answer(200, await handler(request))
         except OrderError as wrong:
-            return json_answer(*refusal(No.INVALID, str(wrong)))
-        except RejectedUrlError as wrong:
+            return json_answer(*refusal(Refusal.INVALID, str(wrong)))
+        except RejectedURLError as wrong:
             return json_answer(400, error("webhook_url_rejected", str(wrong)))
         except NoSuchEndpointError:
-            return json_answer(*refusal(No.UNKNOWN, "No such webhook endpoint"))
+            return json_answer(*refusal(Refusal.UNKNOWN, "No such webhook endpoint"))
 
     return answer

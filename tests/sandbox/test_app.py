@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 import receiver.sandbox.app
-from receiver.sandbox.answers import MuteAnswer
+from receiver.sandbox.answers import SilentAnswer
 from receiver.sandbox.app import create_app
 
 from .conftest import Clock
@@ -60,7 +60,7 @@ async def test_the_sandbox_alone_calls_back_within_its_own_lifespan(rig: Rig) ->
 
 async def test_a_client_that_never_goes_away_is_let_go_after_a_while() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await MuteAnswer(seconds=0.05)(scope, receive, send)
+        await SilentAnswer(seconds=0.05)(scope, receive, send)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mute.example") as client:
         assert (await client.get("/")).status_code == 504

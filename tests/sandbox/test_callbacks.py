@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from receiver.sandbox.app import Sandbox
-from receiver.sandbox.plan import tampered
+from receiver.sandbox.plan import with_altered_token
 
 from .conftest import Clock
 from .rig import CALLING_BACK, HEADERS, Buyer, Rig, id_in, id_told, order, tells_of_failure, unserved
@@ -91,7 +91,7 @@ async def test_a_late_callback_leaves_the_status_answer_time_to_be_first(slow: R
 
 async def test_a_forger_who_has_to_guess_the_token_comes_before_the_honest_callback(rig: Rig) -> None:
     token = "dHNrXzEyMzQ1Njc4.c2lnbmF0dXJl"
-    rig.sink.answers[tampered(token).strip("/")] = [404]
+    rig.sink.answers[with_altered_token(token).strip("/")] = [404]
     task_id = id_in(await rig.buy("revid", "A cat [sandbox: callback=forged after=0.2]", rig.sink.link(token)))
     await rig.settled(task_id)
     forged, honest = rig.sink.calls
@@ -193,4 +193,4 @@ async def test_an_order_with_a_callback_is_not_taken_before_the_sandbox_runs(clo
     ],
 )
 def test_tampering_changes_the_middle_of_the_last_segment_only(url: str, forged: str) -> None:
-    assert tampered(url) == forged
+    assert with_altered_token(url) == forged

@@ -142,7 +142,7 @@ async def test_a_failure_is_called_back_with_code_501_and_without_a_result(rig: 
         ({"input": {"prompt": "x" * 5001}}, "input.prompt must not exceed 5000 characters"),
         ({"callBackUrl": "caller.example"}, "callBackUrl must be an http or https URL"),
         ({"progressCallBackUrl": 1}, "progressCallBackUrl must be an http or https URL"),
-        ({"input": {"prompt": "A cat [sandbox: speed=slow]"}}, "Unknown sandbox knob 'speed'"),
+        ({"input": {"prompt": "A cat [sandbox: speed=slow]"}}, "Unknown sandbox option 'speed'"),
         ({"model": "kling-2.6/text-to-video", "input": {"prompt": "A cat"}}, "Missing required field: input.sound"),
         ({"model": "wan/2-6-text-to-video", "input": {"prompt": "A", "duration": 5}}, 'one of "5", "10", "15"'),
     ],

@@ -48,17 +48,17 @@ async def test_the_lie_comes_while_the_status_answer_still_knows_of_no_end(slow:
     assert (await slow.ask("kie", task_id)).json()["data"]["state"] == "generating"
 
 
-@pytest.mark.parametrize("knob", ["lying", "forged"])
-async def test_the_truth_waits_until_the_lie_is_heard_even_when_the_work_takes_no_time(rig: Rig, knob: str) -> None:
+@pytest.mark.parametrize("option", ["lying", "forged"])
+async def test_the_truth_waits_until_the_lie_is_heard_even_when_the_work_takes_no_time(rig: Rig, option: str) -> None:
     rig.sink.open.clear()
-    await rig.buy("revid", f"A cat [sandbox: callback={knob} after=0]", rig.sink.link("token"))
+    await rig.buy("revid", f"A cat [sandbox: callback={option} after=0]", rig.sink.link("token"))
     await until(lambda: len(rig.sink.calls) == 1)
     await rig.buy("revid", "A dog [sandbox: after=0]", rig.sink.link("honest"))
     await rig.sink.until("honest")
     lie, _ = rig.sink.calls
     assert lie.token != "honest"
     rig.sink.open.set()
-    truth = (await rig.sink.until("token", 2 if knob == "lying" else 1))[-1]
+    truth = (await rig.sink.until("token", 2 if option == "lying" else 1))[-1]
     assert (truth.raw != lie.raw, tells_of_failure(truth.body)) == (True, False)
 
 

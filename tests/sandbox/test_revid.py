@@ -83,7 +83,7 @@ async def test_the_param_echoes_the_whole_request_with_its_callback_url(shop: Bu
         ({"input": "A cat"}, "input must be an object"),
         ({"model": 2}, "model must be a string"),
         ({"callBackUrl": "caller.example"}, "callBackUrl must be an http or https URL"),
-        ({"input": {"prompt": "A cat [sandbox: speed=slow]"}}, "Unknown sandbox knob 'speed'"),
+        ({"input": {"prompt": "A cat [sandbox: speed=slow]"}}, "Unknown sandbox option 'speed'"),
     ],
 )
 async def test_an_order_against_the_document_is_refused_in_the_body_under_http_200(

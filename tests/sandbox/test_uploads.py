@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from receiver.sandbox.app import Sandbox
-from receiver.sandbox.files import Shelf
+from receiver.sandbox.files import FileStore
 
 from .conftest import Clock
 from .rig import HEADERS, Buyer, Rig, unserved
@@ -161,12 +161,12 @@ async def test_what_is_refused_and_what_was_uploaded_leaves_nothing_on_the_disk(
 
 
 def test_what_is_too_large_is_counted_but_not_written(disk: Path) -> None:
-    shelf = Shelf()
-    with shelf.opened():
-        with shelf.receiving(limit=10) as incoming:
+    files = FileStore()
+    with files.open_directory():
+        with files.receiving(limit=10) as incoming:
             for _ in range(3):
                 incoming.write(b"12345")
-            shelf.keep(incoming, "kie", "a.bin")
+            files.keep(incoming, "kie", "a.bin")
         (path,) = disk.rglob(incoming.id)
         assert (incoming.size, path.stat().st_size) == (15, 10)
 
@@ -240,7 +240,7 @@ async def test_a_page_that_somebody_uploaded_does_not_run(shop: Buyer) -> None:
 async def test_the_oldest_files_make_room_for_new_ones(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, disk: Path
 ) -> None:
-    monkeypatch.setattr("receiver.sandbox.files.MOST_BYTES", 2 * len(PNG))
+    monkeypatch.setattr("receiver.sandbox.files.MAX_TOTAL_BYTES", 2 * len(PNG))
     async with unserved(Sandbox(clock=clock)) as shop:
         urls = [(await upload(shop, PNG, kind="image")).json()["url"] for _ in range(3)]
         assert [(await shop.client.get(url)).status_code for url in urls] == [404, 200, 200]

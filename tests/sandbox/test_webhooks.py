@@ -134,10 +134,10 @@ async def test_webhooks_need_a_key(shop: Buyer) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "api_key_missing")
 
 
-@pytest.mark.parametrize(("knobs", "word"), [("", "succeeded"), ("result=fail", "failed")])
-async def test_the_end_of_a_generation_is_posted_as_a_signed_event(rig: Rig, knobs: str, word: str) -> None:
+@pytest.mark.parametrize(("options", "word"), [("", "succeeded"), ("result=fail", "failed")])
+async def test_the_end_of_a_generation_is_posted_as_a_signed_event(rig: Rig, options: str, word: str) -> None:
     endpoint = await rig.register(rig.sink.link("t1"))
-    task_id = id_in(await rig.buy("rivya", f"A cat [sandbox: {knobs} after=0.1]"))
+    task_id = id_in(await rig.buy("rivya", f"A cat [sandbox: {options} after=0.1]"))
     (call,) = await rig.sink.until("t1")
     generation = (await rig.ask("rivya", task_id)).json()
     assert call.body == {
@@ -159,8 +159,8 @@ async def test_an_endpoint_gets_only_the_events_it_wants_while_it_is_active(rig:
     await manage(rig, "PATCH", f"/{disabled['id']}", {"status": "disabled"})
     removed = await rig.register(rig.sink.link("removed"))
     await manage(rig, "DELETE", f"/{removed['id']}")
-    for knobs in ("after=0", "result=fail after=0"):
-        await rig.settled(id_in(await rig.buy("rivya", f"A cat [sandbox: {knobs}]")))
+    for options in ("after=0", "result=fail after=0"):
+        await rig.settled(id_in(await rig.buy("rivya", f"A cat [sandbox: {options}]")))
     assert [call.body["type"] for call in rig.sink.of("all")] == ["generation.succeeded", "generation.failed"]
     assert [call.body["type"] for call in rig.sink.of("failures")] == ["generation.failed"]
     assert {call.token for call in rig.sink.calls} == {"all", "failures"}
@@ -207,11 +207,11 @@ async def test_an_event_that_is_not_taken_is_posted_again_with_the_same_id(rig: 
     )
 
 
-async def ordered(rig: Rig, knob: str, more: str = "after=0") -> tuple[str, str, list[Call]]:
+async def ordered(rig: Rig, option: str, more: str = "after=0") -> tuple[str, str, list[Call]]:
     """Order a trouble; returns the task's id, the endpoint's secret and the calls when all is through."""
     endpoint = await rig.register(rig.sink.link("t1"))
-    task_id = id_in(await rig.buy("rivya", f"A cat [sandbox: callback={knob} {more}]"))
-    if knob != "drop":
+    task_id = id_in(await rig.buy("rivya", f"A cat [sandbox: callback={option} {more}]"))
+    if option != "drop":
         await rig.settled(task_id)
     return task_id, endpoint["signing_secret"], rig.sink.of("t1")
 

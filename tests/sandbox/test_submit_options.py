@@ -118,7 +118,7 @@ async def test_a_failing_status_is_a_page_for_people_every_time(rig: Rig, family
     assert (await rig.purchases())[0]["status_asks"] == 2
 
 
-async def test_knobs_combine(rig: Rig) -> None:
+async def test_options_combine(rig: Rig) -> None:
     prompt = "A cat [sandbox: submit=break callback=twice status=fail result=fail after=0]"
     with pytest.raises(httpx.RemoteProtocolError):
         await rig.buy("apixo", prompt, rig.sink.link("t1"))
