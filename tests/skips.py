@@ -48,4 +48,4 @@ def summary(reasons: Iterable[str]) -> list[str]:
     plain = [re.sub(r"^(Skipped: )?(SKIPPED, NOT TESTED: )?", "", reason) for reason in reasons]
     counted = Counter((remedy(reason), reason) for reason in plain)
     lines = [f"{number:5}  {words}  ({reason})" for (words, reason), number in sorted(counted.items())]
-    return [f"Skipped: {len(plain)} tests. To run them:", *lines] if lines else ["Skipped: none."]
+    return [f"Skipped tests: {len(plain)}. To run them:", *lines] if lines else ["Skipped tests: none."]

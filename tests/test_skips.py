@@ -44,8 +44,8 @@ def test_ci_installs_packages_that_the_remedies_name() -> None:
 def test_the_summary_counts_tests_by_reason() -> None:
     lines = summary(["Skipped: nginx is not installed"] * 2 + ["Skipped: SKIPPED, NOT TESTED: this system has no fork"])
     assert lines == [
-        "Skipped: 3 tests. To run them:",
+        "Skipped tests: 3. To run them:",
         "    2  apt-get install nginx-light  (nginx is not installed)",
         "    1  cannot run on this machine  (this system has no fork)",
     ]
-    assert summary([]) == ["Skipped: none."]
+    assert summary([]) == ["Skipped tests: none."]
