@@ -26,8 +26,8 @@ from receiver.tasks.recovery import recover
 from receiver.web.api.endpoints import OPERATIONS, Endpoint
 from receiver.web.api.openapi import openapi
 from receiver.web.body_budget import BODIES_BYTES, BodyBudget
-from receiver.web.headers import Headed
-from receiver.web.pages.login_throttle import Throttle
+from receiver.web.headers import SecurityHeaders
+from receiver.web.pages.login_throttle import LoginThrottle
 from receiver.web.pages.routes import ROUTES as PAGES
 from receiver.web.problems import HANDLERS
 
@@ -36,14 +36,14 @@ log = structlog.get_logger()
 RETRY_SECONDS = 1.0
 SANDBOX_LEDGER = "sandbox-provider.jsonl"
 DRAIN_SECONDS = 3.0
-"""How long requests to providers may go on after the last answer of ours. With the time that a locked database takes to
-write down how the rest ended, the whole stop takes under ten."""
+"""Seconds that requests to providers may go on after our last response. Together with the time that a locked database
+takes to store how the rest ended, the whole stop takes under ten."""
 
 
 def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -> Starlette:
-    """Make the application; `clock` gives Unix milliseconds."""
+    """Return the application; `clock` returns Unix milliseconds."""
     sandbox = _sandbox(settings) if settings.sandbox else None
-    routes: list[BaseRoute] = [_exact(route) for route in (*_operations(), Route("/openapi.json", openapi), *PAGES)]
+    routes: list[BaseRoute] = [_match_whole_path(route) for route in (*_api_routes(), *PAGES)]
     if sandbox is not None:
         routes.append(Mount("/sandbox", app=sandbox.app))
 
@@ -62,26 +62,29 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
 
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.state.body_budget = BodyBudget(max(BODIES_BYTES, 4 * settings.max_callback_bytes))
-    app.state.login_throttle = Throttle()
-    app.router.redirect_slashes = False  # it would send a browser to whatever host it named
-    app.add_middleware(Headed)
+    app.state.login_throttle = LoginThrottle()
+    app.router.redirect_slashes = False  # such a redirect would name whatever host the request named
+    app.add_middleware(SecurityHeaders)
     if settings.path_prefix:
-        app.add_middleware(Prefixed, prefix=settings.path_prefix)
+        app.add_middleware(StripPathPrefix, prefix=settings.path_prefix)
     return app
 
 
-def _operations() -> list[BaseRoute]:
-    """Make one route of each path, so that a wrong method is told of all that are right."""
+def _api_routes() -> list[BaseRoute]:
+    """Return one route for each path, so that the answer to a wrong method names all the right ones."""
     paths: dict[str, dict[str, Endpoint]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = operation.endpoint
-    return [Route(path, _by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()]
+    routes: list[BaseRoute] = [
+        Route(path, _dispatch_by_method(endpoints), methods=list(endpoints)) for path, endpoints in paths.items()
+    ]
+    return [*routes, Route("/openapi.json", openapi)]
 
 
-def _exact(route: BaseRoute) -> BaseRoute:
-    """Let a route take its path to the very end: Starlette's own pattern also takes a line end after it.
+def _match_whole_path(route: BaseRoute) -> BaseRoute:
+    """Return the route with a pattern that matches its path exactly: Starlette's own also allows a newline after it.
 
-    Senders and proxies that tidy up URLs put a slash behind a callback's: that must not cost what it says.
+    Senders and proxies that normalise URLs append a slash to a callback's. It must arrive all the same.
     """
     if isinstance(route, Route):
         end = r"/*\Z" if route.path.startswith(CALLBACKS) else r"\Z"
@@ -89,7 +92,7 @@ def _exact(route: BaseRoute) -> BaseRoute:
     return route
 
 
-def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
+def _dispatch_by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
     if len(endpoints) == 1:
         return next(iter(endpoints.values()))
 
@@ -100,9 +103,9 @@ def _by_method(endpoints: dict[str, Endpoint]) -> Endpoint:
 
 
 async def _start(app: Starlette, services: Services) -> None:
-    """Resolve what a stopped process left, then begin to poll. A database that is away does not end the start.
+    """Resolve what a stopped process left, then start polling. An unavailable database does not prevent the start.
 
-    What callbacks make due is looked at also where nothing is swept here.
+    Checks that a callback causes are made even where this process does not sweep.
     """
     try:
         await _recover(app, services)
@@ -116,7 +119,7 @@ async def _start(app: Starlette, services: Services) -> None:
 async def _recover(app: Starlette, services: Services) -> None:
     recovered = await recover(services)
     if recovered:
-        log.warning("submissions_left_by_a_stopped_process", unconfirmed=recovered)
+        log.warning("interrupted_submissions_recovered", unconfirmed=recovered)
     app.state.recovered = True
 
 
@@ -125,7 +128,7 @@ async def _recover_later(app: Starlette, services: Services) -> None:
         try:
             await _recover(app, services)
         except StoreUnavailable as error:
-            log.warning("not_recovered_yet", reason=str(error))
+            log.warning("recovery_postponed", reason=str(error))
             await asyncio.sleep(RETRY_SECONDS)
 
 
@@ -137,8 +140,8 @@ def _sandbox(settings: Settings) -> Sandbox:
     )
 
 
-class Prefixed:
-    """Takes the public URL's path off requests that a proxy passed on with it."""
+class StripPathPrefix:
+    """Removes the public URL's path from requests that a proxy passed on with it."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app

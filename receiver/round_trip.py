@@ -1,8 +1,8 @@
-"""The signed question that `receiver doctor` sends through the public URL, and the service's signed answer.
+"""The signed probe that `receiver doctor` sends through the public URL, and the service's signed answer.
 
-It takes the way of a callback: `POST /callbacks/doctor/{token}`. Only who holds this installation's keys can ask or
-answer, and the answer leaves a sign of life in the service's database, where the asking side looks for it. `doctor`
-asks, `web.callbacks` answers; a question says and does nothing else.
+It is sent like a callback, as `POST /callbacks/doctor/{token}`. Only a holder of this installation's keys can send or
+answer it. Before the service answers, it writes a heartbeat into its database, where `doctor` looks for it. `doctor`
+sends, `web.callbacks` answers; a probe has no other effect.
 """
 
 import hashlib
@@ -20,40 +20,41 @@ from receiver.services import Services
 from receiver.store import heartbeats
 
 ACCOUNT = "doctor"
-"""Stands in the URL where a callback names its provider account; none can have this name."""
+"""Stands in the URL where a callback names its provider account; no account can have this name."""
 MAX_BODY = 64 * 1024
-FRESH_SECONDS = 3600
-"""A question is answered for so long, by the service's clock: generous, since finding out a wrong clock is its use."""
-QUESTION, ANSWER = "question", "answer"
+MAX_AGE_SECONDS = 3600
+"""A probe is answered for so long, by the service's clock: generous, since it is also used to find a wrong clock."""
+PROBE_PURPOSE, ANSWER_PURPOSE = "question", "answer"
+"""What probes and answers are signed for; services of earlier releases know the same words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One question: when it was asked, by the asking side's clock, and what makes it unlike any other."""
+class Probe:
+    """One probe: when it was sent, by the sender's clock, and a nonce."""
 
-    asked_at: int
+    sent_at: int
     nonce: str
 
     @classmethod
-    def new(cls, now: int) -> "Question":
-        """Ask now (Unix milliseconds)."""
+    def new(cls, now: int) -> "Probe":
+        """Return a new probe; `now` is in Unix milliseconds."""
         return cls(now, secrets.token_hex(16))
 
     @property
     def text(self) -> str:
-        """The question as it is signed."""
-        return f"{self.asked_at}-{self.nonce}"
+        """The text that is signed."""
+        return f"{self.sent_at}-{self.nonce}"
 
     @property
     def body(self) -> bytes:
-        """A body that whoever reads JSON and writes it again, or takes it for text of another kind, would change."""
+        """A body that a proxy would change if it parsed JSON and wrote it again, or treated it as some other text."""
         marks = json.dumps("caf\u00e9 \U0001f3ac <b>&amp;</b> %2F\r\n", ensure_ascii=False)
         return f'{{ "nonce" :  "{self.nonce}",\t"marks": {marks} , "number": 1.50 }}\n'.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a service of this installation says to a question: its clock, and the digest of the body that it got."""
+class ProbeAnswer:
+    """The answer of a service of this installation: its clock, and the digest of the body that it received."""
 
     nonce: str
     clock: int
@@ -61,68 +62,68 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The answer as it is signed."""
+        """The text that is signed."""
         return f"{self.nonce}-{self.clock}-{self.digest}"
 
 
-def question_in(services: Services, token: str) -> Question:
-    """Read the token of a question; raises `NotFound`, as for any other unknown callback URL."""
-    text = services.links.unsign_text(QUESTION, token)
+def read_probe(services: Services, token: str) -> Probe:
+    """Return the probe in a token; raises `NotFound`, as for any other unknown callback URL."""
+    text = services.links.unsign_text(PROBE_PURPOSE, token)
     if text is None:
         raise NotFound(NOT_FOUND)
-    asked_at, _, nonce = text.partition("-")
-    question = Question(int(asked_at), nonce)
-    if abs(services.clock() - question.asked_at) > FRESH_SECONDS * 1000:
+    sent_at, _, nonce = text.partition("-")
+    probe = Probe(int(sent_at), nonce)
+    if abs(services.clock() - probe.sent_at) > MAX_AGE_SECONDS * 1000:
         raise NotFound(NOT_FOUND)
-    return question
+    return probe
 
 
-async def answer(services: Services, question: Question, body: bytes) -> str:
-    """Leave the sign of life and sign the answer; raises `StoreUnavailable`, as for a callback."""
-    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.ROUND_TRIP, question.asked_at))
-    told = Answer(question.nonce, services.clock(), hashlib.sha256(body).hexdigest())
-    return services.links.sign_text(ANSWER, told.text)
+async def answer_probe(services: Services, probe: Probe, body: bytes) -> str:
+    """Write the heartbeat, then return the signed answer; raises `StoreUnavailable`, as for a callback."""
+    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.ROUND_TRIP, probe.sent_at))
+    answer = ProbeAnswer(probe.nonce, services.clock(), hashlib.sha256(body).hexdigest())
+    return services.links.sign_text(ANSWER_PURPOSE, answer.text)
 
 
-def answered_in(links: Links, response: httpx.Response, question: Question) -> Answer | None:
-    """Read the answer to this question; None where nobody of this installation has signed it."""
+def read_answer(links: Links, response: httpx.Response, probe: Probe) -> ProbeAnswer | None:
+    """Return the answer to this probe; None unless it was signed with a key of this installation."""
     try:
         sealed = wire.read_text(wire.read_object(response.content).get("answer"))
     except Unreadable:
         return None
-    text = links.unsign_text(ANSWER, sealed) if sealed else None
+    text = links.unsign_text(ANSWER_PURPOSE, sealed) if sealed else None
     if text is None:
         return None
     nonce, clock, digest = text.split("-")
-    return Answer(nonce, int(clock), digest) if nonce == question.nonce else None
+    return ProbeAnswer(nonce, int(clock), digest) if nonce == probe.nonce else None
 
 
-def was_changed(answer: Answer, question: Question) -> bool:
-    """Tell whether the service got another body than was sent."""
-    return answer.digest != hashlib.sha256(question.body).hexdigest()
+def body_was_changed(answer: ProbeAnswer, probe: Probe) -> bool:
+    """Return whether the service received another body than was sent."""
+    return answer.digest != hashlib.sha256(probe.body).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Trip:
-    """What came of one question: an answer over HTTP from whomever, or an error."""
+class RoundTrip:
+    """The result of one probe: an HTTP response, from whatever server, or an error."""
 
-    question: Question
+    probe: Probe
     response: httpx.Response | None = None
     error: ProviderError | None = None
 
 
-async def ask(services: Services, base_url: str, sender: str | None = None) -> Trip:
-    """Send a question to the service that should be at this URL; `sender` is the User-Agent, where it is not ours."""
-    question = Question.new(services.clock())
-    url = f"{base_url}{CALLBACKS}/{ACCOUNT}/{services.links.sign_text(QUESTION, question.text)}"
+async def send_probe(services: Services, base_url: str, user_agent: str | None = None) -> RoundTrip:
+    """Send a probe to the service that should be at this URL, under our own User-Agent or another one."""
+    probe = Probe.new(services.clock())
+    url = f"{base_url}{CALLBACKS}/{ACCOUNT}/{services.links.sign_text(PROBE_PURPOSE, probe.text)}"
     try:
-        response = await services.outbound.run(base_url, _flow(url, question.body, sender), on_answer=lambda _: None)
+        response = await services.outbound.run(base_url, _flow(url, probe.body, user_agent), on_answer=lambda _: None)
     except ProviderError as error:
-        return Trip(question, error=error)
-    return Trip(question, response)
+        return RoundTrip(probe, error=error)
+    return RoundTrip(probe, response)
 
 
-def _flow(url: str, body: bytes, sender: str | None) -> Flow[httpx.Response]:
-    headers = {"Content-Type": "application/json"} | ({"User-Agent": sender} if sender else {})
+def _flow(url: str, body: bytes, user_agent: str | None) -> Flow[httpx.Response]:
+    headers = {"Content-Type": "application/json"} | ({"User-Agent": user_agent} if user_agent else {})
     response = yield httpx.Request("POST", url, headers=headers, content=body)
     return response

@@ -43,7 +43,7 @@ def read_settings(**changes: str) -> Settings:
 
 
 def load_settings(**changes: str) -> Settings:
-    """Read the settings; unknown variables and list_weak_secrets secrets are named."""
+    """Read the settings; unknown variables and weak secrets are named on standard error."""
     settings = read_settings(**changes)
     for sentence in (*settings.warnings, *list_weak_secrets(settings)):
         say(sentence)
@@ -53,7 +53,7 @@ def load_settings(**changes: str) -> Settings:
 def guarded(settings: Settings) -> Settings:
     """Return settings with all secrets set; from now on the log shows none of them."""
     settings = with_generated_secrets(settings)
-    logs.hide(Redactor(list_secrets(settings)).redact_text)
+    logs.set_redaction(Redactor(list_secrets(settings)).redact_text)
     return settings
 
 

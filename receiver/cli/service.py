@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from receiver.accounts import NewFile, balance, register, upload
+from receiver.accounts import NewFile, fetch_balance, register_webhook, upload_file
 from receiver.app import create_app
 from receiver.cli import terminal
 from receiver.cli.demo import submit_demo
@@ -122,9 +122,9 @@ def providers(as_json: AsJson = False) -> None:
 
 
 @cli.command("register")
-def register_webhook(provider: Annotated[str, typer.Argument(help="the account, for example rivya")]) -> None:
+def register(provider: Annotated[str, typer.Argument(help="the account, for example rivya")]) -> None:
     """Register the public URL at a provider that knows one webhook for a whole account, and keep its secret."""
-    made = run(lambda services: register(services, provider))
+    made = run(lambda services: register_webhook(services, provider))
     say(f"Registered as {made}. Restart the service, so that it checks the signatures.")
 
 
@@ -133,12 +133,12 @@ def show_balance(
     provider: Annotated[str, typer.Argument(help="the account to ask about")], as_json: AsJson = False
 ) -> None:
     """Ask a provider what is left on the account."""
-    left = run(lambda services: balance(services, provider))
+    left = run(lambda services: fetch_balance(services, provider))
     give({"name": provider, "credits": left}, f"{left:,.10g} credits", as_json=as_json)
 
 
 @cli.command("upload")
-def upload_file(
+def upload(
     provider: Annotated[str, typer.Argument(help="the account to upload to")],
     file: Annotated[Path, typer.Argument(help="the file", exists=True, dir_okay=False, readable=True)],
     kind: Annotated[str, typer.Option(help="image, video or audio")],
@@ -149,7 +149,7 @@ def upload_file(
     with file.open("rb") as content:
         mime_type = mimetypes.guess_type(file.name)[0] or ""
         new = NewFile(provider, model, kind, file.name, mime_type, file.stat().st_size, content)
-        found = dict(run(lambda services: upload(services, new)).input)
+        found = dict(run(lambda services: upload_file(services, new)).input)
     give(found, json.dumps(found, indent=2), as_json=as_json)
 
 

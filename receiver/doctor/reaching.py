@@ -20,7 +20,7 @@ from receiver.core.errors import NotSent, StoreUnavailable, Unconfirmed, Unreada
 from receiver.core.links import CALLBACKS, NOT_FOUND
 from receiver.doctor.findings import Finding, Verdict, amount, ok, skipped, warning, wrong
 from receiver.providers.answers import excerpt
-from receiver.round_trip import Answer, Trip
+from receiver.round_trip import ProbeAnswer, RoundTrip
 from receiver.services import Services
 from receiver.store import heartbeats
 
@@ -63,7 +63,7 @@ def _without(settings: Settings) -> list[Finding]:
 
 async def _turned_away(services: Services, base: str) -> Finding | None:
     """Ask again under the names of programs, which some proxies turn away; None where each gets through."""
-    trips = await asyncio.gather(*(round_trip.ask(services, base, sender) for sender in SENDERS))
+    trips = await asyncio.gather(*(round_trip.send_probe(services, base, sender) for sender in SENDERS))
     refused = [sender for sender, trip in zip(SENDERS, trips, strict=True) if not _got_through(services, trip)]
     if not refused:
         return None
@@ -71,19 +71,19 @@ async def _turned_away(services: Services, base: str) -> Finding | None:
     return wrong(PUBLIC, words, f"let the proxy pass POST {CALLBACKS}/ whatever its User-Agent says")
 
 
-def _got_through(services: Services, trip: Trip) -> bool:
-    answer = trip.response is not None and round_trip.answered_in(services.links, trip.response, trip.question)
+def _got_through(services: Services, trip: RoundTrip) -> bool:
+    answer = trip.response is not None and round_trip.read_answer(services.links, trip.response, trip.probe)
     return bool(answer)
 
 
 async def _judged(services: Services, base: str, subject: str, *, usable: bool) -> Finding:
-    trip = await round_trip.ask(services, base)
+    trip = await round_trip.send_probe(services, base)
     if trip.response is None:
         return _unreached(trip, base, subject)
-    answer = round_trip.answered_in(services.links, trip.response, trip.question)
+    answer = round_trip.read_answer(services.links, trip.response, trip.probe)
     if answer is None:
         return _foreign(services, trip.response, base, subject)
-    if round_trip.was_changed(answer, trip.question):
+    if round_trip.body_was_changed(answer, trip.probe):
         words = f"the service at {base} gets another body than was sent: a proxy changes it"
         return wrong(subject, words, f"let the proxy pass POST {CALLBACKS}/ on untouched (no filter, no rewriting)")
     if usable and not await _wrote_here(services, trip):
@@ -92,16 +92,16 @@ async def _judged(services: Services, base: str, subject: str, *, usable: bool) 
     return _answered(services, trip, answer, base, subject)
 
 
-async def _wrote_here(services: Services, trip: Trip) -> bool:
+async def _wrote_here(services: Services, trip: RoundTrip) -> bool:
     """Tell whether the sign of life that comes with an answer is in our database."""
     try:
         seen = await services.store.read(lambda session: heartbeats.last(session, heartbeats.ROUND_TRIP))
     except StoreUnavailable:
         return True  # that it cannot be read is another finding
-    return seen is not None and seen >= trip.question.asked_at
+    return seen is not None and seen >= trip.probe.sent_at
 
 
-def _answered(services: Services, trip: Trip, answer: Answer, base: str, subject: str) -> Finding:
+def _answered(services: Services, trip: RoundTrip, answer: ProbeAnswer, base: str, subject: str) -> Finding:
     skew = (answer.clock - services.clock()) / 1000
     if abs(skew) > SKEWED:
         words = f"{base} answers, but its clock is {amount(abs(skew))} {'ahead of' if skew > 0 else 'behind'} ours"
@@ -111,11 +111,11 @@ def _answered(services: Services, trip: Trip, answer: Answer, base: str, subject
     if subject == PUBLIC and is_private(host) and not all(map(is_private, theirs)):
         words = f"{base} answers here, but is a private address: providers elsewhere cannot reach it"
         return warning(subject, words, "set RECEIVER_PUBLIC_URL to an https URL that the world reaches")
-    seconds = max(services.clock() - trip.question.asked_at, 0) / 1000
+    seconds = max(services.clock() - trip.probe.sent_at, 0) / 1000
     return ok(subject, f"{base} leads to this installation, signed both ways, in {seconds:.2f} s")
 
 
-def _unreached(trip: Trip, base: str, subject: str) -> Finding:
+def _unreached(trip: RoundTrip, base: str, subject: str) -> Finding:
     """Say why no answer came."""
     parts = urlsplit(base)
     host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
@@ -174,7 +174,7 @@ def _receiver(services: Services, response: httpx.Response, base: str, passing: 
     if detail is None:
         return None
     apart = _clock_apart(response)
-    if response.status_code == 404 and detail == NOT_FOUND and apart > round_trip.FRESH_SECONDS:
+    if response.status_code == 404 and detail == NOT_FOUND and apart > round_trip.MAX_AGE_SECONDS:
         words = f"the clock of the service at {base} is {amount(apart)} off ours, so that it believes no question"
         return words, "keep both machines' clocks right by NTP (timedatectl set-ntp true)"
     if response.status_code == 404 and detail == NOT_FOUND:

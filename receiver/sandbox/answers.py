@@ -6,6 +6,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +14,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 SILENT_SECONDS = 120.0
+cut_on_purpose: ContextVar[bool] = ContextVar("cut_on_purpose", default=False)
+"""Set in a request whose answer `CutAnswer` cut, so that a server need not log that as an error."""
 
 
 def json_answer(http_status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
@@ -45,6 +48,7 @@ class CutAnswer:
             {"type": "http.response.start", "status": self._whole.status_code, "headers": self._whole.raw_headers}
         )
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        cut_on_purpose.set(True)
 
 
 class SilentAnswer:

@@ -1,7 +1,7 @@
-"""How the service logs: one wide line for each thing that happened, on standard error; JSON unless people look.
+"""How the service logs: one line for each thing that happened, on standard error. Short on a terminal, JSON in a pipe.
 
-A value can never begin a line of its own, and no line has a secret: bodies, headers and URLs of callbacks are not
-logged at all, tracebacks are without their variables, and every line goes through what `hide` was given.
+A value can never start a line of its own, and no line holds a secret: bodies, headers and URLs of callbacks are not
+logged at all, tracebacks are without their variables, and every line passes the function given to `set_redaction`.
 """
 
 import io
@@ -18,26 +18,28 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from receiver.core.redaction import redact_values
 
-MOST_LINES = 20
-"""Lines of one kind within `WINDOW` seconds, where strangers may cause as many as they like."""
+MAX_LINES = 20
+"""Lines of one kind within `WINDOW` seconds, where clients may cause as many as they like."""
 WINDOW = 60.0
-STRANGERS = frozenset({"fault", "not_ready", "background_work_postponed"})
-"""Events of our own of that kind; every line that a library writes is."""
+RATE_LIMITED = frozenset({"unexpected_error", "not_ready", "background_work_put_off"})
+"""Our own events of that kind; every line of a library is."""
+EVENT_WIDTH = 14
+"""Columns that an event's name takes on a terminal, at least."""
 
 
 class _Lines:
-    """Writes events as lines, without what must not be seen, once that is known."""
+    """Renders events as lines; `redact` removes secrets, once they are known."""
 
     redact: Callable[[str], str] = str
 
-    def for_people(self, renderer: Processor) -> Processor:
+    def for_terminal(self, renderer: Processor) -> Processor:
         def write(logger: WrappedLogger, name: str, event: EventDict) -> str:
             return self.redact(str(renderer(logger, name, event)))
 
         return write
 
-    def for_machines(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-        """Redact values before they are written: the line has to stay JSON."""
+    def for_pipe(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        """Redact values before they are serialised, so that the line stays JSON."""
         plain: EventDict = json.loads(json.dumps(event, default=repr))
         redacted: EventDict = redact_values(plain, self.redact)
         return redacted
@@ -46,68 +48,76 @@ class _Lines:
 _lines = _Lines()
 
 
-class Repeats:
-    """Leaves out lines that repeat themselves, and says how many were when it tells of the next one."""
+class RateLimit:
+    """Drops lines that repeat too often; the next line says how many were dropped."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Take what tells the time in seconds."""
+        """`now` returns the time in seconds."""
         self._now = now
-        self._told: dict[str, tuple[float, int]] = {}
+        self._counts: dict[str, tuple[float, int]] = {}
 
     def admit(self, kind: str) -> int | None:
-        """Return how many lines of a kind were left out before this one; None where this one is left out, too."""
+        """Return how many lines of a kind were dropped before this one; None where this one is dropped, too."""
         now = self._now()
-        began, number = self._told.get(kind, (now, 0))
+        began, number = self._counts.get(kind, (now, 0))
         if now - began >= WINDOW:
-            self._told[kind] = (now, 1)
-            return max(number - MOST_LINES, 0)
-        self._told[kind] = (began, number + 1)
-        return 0 if number < MOST_LINES else None
+            self._counts[kind] = (now, 1)
+            return max(number - MAX_LINES, 0)
+        self._counts[kind] = (began, number + 1)
+        return 0 if number < MAX_LINES else None
 
 
-class _Bounded(logging.Filter):
-    """Bounds the lines of libraries: uvicorn has one for each request that is none."""
+class _LibraryRateLimit(logging.Filter):
+    """Limits the lines of libraries: uvicorn writes one for each request that is not HTTP."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._repeats = Repeats()
+        self._limit = RateLimit()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        left_out = self._repeats.admit(f"{record.name} {record.msg}"[:200])
-        if left_out:
-            record.msg = f"{record.msg} ({left_out} more like it were left out)"
-        return left_out is not None
+        dropped = self._limit.admit(f"{record.name} {record.msg}"[:200])
+        if dropped:
+            record.msg = f"{record.msg} ({dropped} similar lines were dropped)"
+        return dropped is not None
 
 
-def _bounded() -> Processor:
-    repeats = Repeats()
+def _limit_rate() -> Processor:
+    rate_limit = RateLimit()
 
-    def bound(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-        if event["event"] not in STRANGERS:
+    def limit(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        if event["event"] not in RATE_LIMITED:
             return event
-        left_out = repeats.admit(event["event"])
-        if left_out is None:
+        dropped = rate_limit.admit(event["event"])
+        if dropped is None:
             raise structlog.DropEvent
-        return {**event, "left_out": left_out} if left_out else event
+        return {**event, "dropped": dropped} if dropped else event
 
-    return bound
+    return limit
 
 
-def hide(redact: Callable[[str], str]) -> None:
-    """From now on, pass every line through this: it takes secrets out."""
+def set_redaction(redact: Callable[[str], str]) -> None:
+    """Pass every line through this function from now on: it removes secrets."""
     _lines.redact = redact
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Set up logging for this process."""
-    people_look = sys.stderr.isatty()
+    """Set up logging for this process.
+
+    On a terminal, a level of INFO shows DEBUG, too: a line for each callback. In a pipe these would slow down the
+    answers to callbacks.
+    """
+    is_terminal = sys.stderr.isatty()
+    if is_terminal and level == logging.INFO:
+        level = logging.DEBUG
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        if is_terminal
+        else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendered = _for_people() if people_look else _for_machines()
+    rendered = _for_terminal() if is_terminal else _for_pipe()
     structlog.configure(
-        processors=[_bounded(), *shared, *rendered],
+        processors=[_limit_rate(), *shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
@@ -117,30 +127,39 @@ def configure(level: int = logging.INFO) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    handler.addFilter(_Bounded())
+    handler.addFilter(_LibraryRateLimit())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def _for_machines() -> list[Processor]:
-    return [structlog.processors.format_exc_info, _lines.for_machines, structlog.processors.JSONRenderer()]
+def _for_pipe() -> list[Processor]:
+    return [structlog.processors.format_exc_info, _lines.for_pipe, structlog.processors.JSONRenderer()]
 
 
-def _for_people() -> list[Processor]:
+def _for_terminal() -> list[Processor]:
     # Not structlog's own tracebacks: they show the values of variables, keys among them.
-    return [_visible, _lines.for_people(structlog.dev.ConsoleRenderer(exception_formatter=_traceback))]
+    renderer = structlog.dev.ConsoleRenderer(
+        pad_event_to=EVENT_WIDTH, pad_level=False, sort_keys=False, exception_formatter=_traceback
+    )
+    return [_shorten, _escape_values, _lines.for_terminal(renderer)]
 
 
-def _visible(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    return {name: _seen(value) if isinstance(value, str) else value for name, value in event.items()}
+def _shorten(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Write an event's name in words, and leave out what has no value."""
+    shown = {name: value for name, value in event.items() if value is not None}
+    return {**shown, "event": str(event["event"]).replace("_", " ")}
 
 
-def _seen(text: str) -> str:
-    """Write what would move the cursor or begin a line as an escape."""
+def _escape_values(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    return {name: _escape(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escape(text: str) -> str:
+    """Write characters that would move the cursor or start a line as escapes."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _traceback(out: TextIO, error: ExcInfo) -> None:
-    """Write a traceback for people, set in, so that no line of a message passes for one of the log."""
-    told = io.StringIO()
-    traceback.print_exception(*error, file=told)
-    out.writelines(f"\n    {_seen(line)}" for line in told.getvalue().rstrip("\n").split("\n"))
+    """Write an indented traceback, so that no line of a message can pass for a line of the log."""
+    text = io.StringIO()
+    traceback.print_exception(*error, file=text)
+    out.writelines(f"\n    {_escape(line)}" for line in text.getvalue().rstrip("\n").split("\n"))

@@ -1,4 +1,4 @@
-"""What the head of a request and the pieces of its body may cost before anybody knows who sends it.
+"""Limits on the head of a request and on the pieces of its body, before the sender is known.
 
 `serving.connections` parses requests with `LimitedConnection`. Pure: no sockets, no clock.
 """
@@ -9,39 +9,39 @@ from typing import Any
 import h11
 
 MAX_HEAD = 32 * 1024
-"""Bytes of a request's head. Browsers' heads, with the cookies of every service on a host, have under 16 KB."""
+"""Bytes of a request's head. Browsers send under 16 KB, even with the cookies of every service on a host."""
 MAX_LINE = 8 * 1024
 """Bytes of a head's first line, and of each header."""
 MAX_HEADERS = 100
 MAX_HEAD_READS = 100
-"""Pieces in which a head may arrive; each is looked through again."""
+"""Pieces in which a head may arrive: each one makes the whole head be scanned again."""
 FREE_PIECES = 256
-"""Pieces, and chunks, of a body that are taken whatever their size; a large body may have more."""
+"""Pieces, and chunks, of a body that are accepted whatever their size; a large body may have more."""
 READ_BYTES = 512
 """Bytes of a body that allow one more piece."""
 CHUNK_BYTES = 4096
-"""Bytes of a body that allow one more chunk: each is parsed by itself."""
+"""Bytes of a body that allow one more chunk: each chunk is parsed separately."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
 class LimitedConnection(h11.Connection):
-    """The server's side of a connection, which refuses what would be dear to parse before it parses it."""
+    """The server's side of a connection, which refuses what is expensive to parse before it parses it."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, MAX_HEAD + len(b"\r\n\r\n"))
         self.head_bytes = 0
-        """Bytes of a head that is not complete."""
+        """Bytes of an incomplete head."""
         self._has_unchecked_data = False
         self._reads = self._chunks = self._body_bytes = 0
 
     def receive_data(self, data: bytes) -> None:
-        """Take what the socket gave."""
+        """Add bytes from the socket."""
         self._reads += 1
         self._has_unchecked_data = True
         super().receive_data(data)
 
     def next_event(self) -> Any:
-        """Parse the next event; raises `h11.RemoteProtocolError` also for what is beyond the limits."""
+        """Return the next event; raises `h11.RemoteProtocolError` also where a limit is exceeded."""
         if self._has_unchecked_data and self.their_state is h11.IDLE:
             self._has_unchecked_data = False
             self._check_head()
@@ -53,10 +53,10 @@ class LimitedConnection(h11.Connection):
         return event
 
     def start_next_cycle(self) -> None:
-        """Begin with the next request on this connection."""
+        """Start the next request on this connection."""
         super().start_next_cycle()
         self._reads = 0
-        self._has_unchecked_data = True  # it may have come behind the last request
+        self._has_unchecked_data = True  # it may have arrived with the previous request
 
     def _check_head(self) -> None:
         waiting, _ = self.trailing_data

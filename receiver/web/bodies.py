@@ -1,4 +1,4 @@
-"""Reads request bodies: bounded in size, time and memory, and as strict JSON where JSON is asked for."""
+"""Reads request bodies, with limits on size, time and memory, and parses them as strict JSON where needed."""
 
 import asyncio
 import re
@@ -13,23 +13,23 @@ from receiver.core.errors import Unreadable
 from receiver.web.body_budget import BodyBudget, Share
 
 SECONDS = 9.0
-"""A body that takes longer to arrive is not waited for; after the slowest head that makes under 15 s."""
+"""Time for a body to arrive; together with the slowest head that makes under 15 s."""
 CLOSE = {"Connection": "close"}
-"""For answers to requests that are not read to their end: the connection cannot be used again."""
+"""For responses to requests that are not read to the end: the connection cannot be used again."""
 RETRY = CLOSE | {"Retry-After": "2"}
 MAX_JSON = 1024 * 1024
 PAUSE = 0.002
-"""Seconds between two looks at a body that comes in pieces: what arrives meanwhile is taken in one go."""
+"""Seconds between two reads of a body that arrives in pieces: whatever came meanwhile is read at once."""
 _COMPRESSION = re.compile(
     r"\b(?:x-)?(?:gzip|pack200-gzip|deflate|compress|br|brotli|zstd|dcb|dcz|exi|bzip2?|lzma2?|xz|lz4|snappy|zip|zlib)\b"
 )
 
 
 async def read_body(request: Request, limit: int, share: Share | None = None) -> bytes:
-    """Read a whole body of at most `limit` bytes. Without an API token, its memory is the `share` of a budget.
+    """Return a whole body of at most `limit` bytes. Without an API token, its memory is the `share` of a budget.
 
-    Raises `HTTPException`: 415 where it is compressed (it is never inflated), 413 when too large (declared or not),
-    408 when too slow, 400 when the sender is gone, 503 where it is evicted from the budget.
+    Raises `HTTPException`: 415 if compressed (it is never decompressed), 413 if too large (declared or not), 408 if too
+    slow, 400 if the client disconnected, 503 if it was evicted from the budget.
     """
     refuse_compressed(request)
     refuse_larger(request, limit, _too_large(limit))
@@ -41,14 +41,14 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
             return await _read(request, limit, share)
     except TimeoutError as error:
         if share is not None and share.is_evicted:
-            raise HTTPException(503, "Too many bodies arrive at once. Try again.", headers=RETRY) from error
+            raise HTTPException(503, "Too many request bodies at once. Try again.", headers=RETRY) from error
         raise HTTPException(408, f"The body did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
     except ClientDisconnect as error:
-        raise HTTPException(400, "The body broke off.") from error
+        raise HTTPException(400, "The body is incomplete: the client disconnected.") from error
 
 
 def body_share(request: Request) -> Share:
-    """Return a share of the memory for the bodies of requests without an API token, for one such body."""
+    """Return one body's share of the memory for requests without an API token."""
     budget: BodyBudget = request.app.state.body_budget
     return budget.share()
 
@@ -58,12 +58,12 @@ def _end_now(waiting: asyncio.Timeout) -> None:
 
 
 async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
-    """Read a JSON object; raises `Unreadable` for anything else, and what `read_body` raises."""
+    """Return the JSON object in a body; raises `Unreadable` for anything else, and what `read_body` raises."""
     return read_object(await read_body(request, limit))
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """Read the JSON object that a body is; raises `Unreadable` also for an object inside a JSON text."""
+    """Return the JSON object that a body is; raises `Unreadable` also for an object inside a JSON string."""
     value = wire.read_json(body)
     if not isinstance(value, dict):
         raise Unreadable("JSON, but not an object")
@@ -71,19 +71,19 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def refuse_compressed(request: Request) -> None:
-    """Refuse a body that is compressed; raises `HTTPException` 415.
+    """Raise `HTTPException` 415 for a compressed body.
 
-    Some senders name their charset, or nothing that is a coding at all: that changes no byte of a body.
+    Some senders put their charset, or some other word, into Content-Encoding: that changes no byte of a body.
     """
     if _COMPRESSION.search(",".join(request.headers.getlist("content-encoding")).lower()):
         raise HTTPException(415, "Send the body uncompressed, without a Content-Encoding.")
 
 
-def refuse_larger(request: Request, limit: int, words: str) -> None:
-    """Refuse a body whose declared length is over the limit; raises `HTTPException` 413 with these words."""
+def refuse_larger(request: Request, limit: int, message: str) -> None:
+    """Raise `HTTPException` 413 with this message for a body whose declared length is over the limit."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and (len(declared) > 15 or int(declared) > limit):
-        raise HTTPException(413, words, headers=CLOSE)
+        raise HTTPException(413, message, headers=CLOSE)
 
 
 async def _read(request: Request, limit: int, share: Share | None) -> bytes:
@@ -102,9 +102,9 @@ async def _read(request: Request, limit: int, share: Share | None) -> bytes:
         if is_coming or (share is not None and share.is_evicted):
             await asyncio.sleep(PAUSE)
     if share is not None:
-        share.has_arrived()
+        share.complete()
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int) -> str:
-    return f"At most {limit} bytes are taken."
+    return f"The body is too large: at most {limit:,} bytes are accepted."

@@ -1,44 +1,44 @@
 """Memory for the bodies of requests without an API token. Pure: no sockets, no clock.
 
-`web.bodies` takes memory from it while a body arrives.
+`web.bodies` reserves memory in it while a body arrives.
 """
 
 from collections.abc import Callable
 
 BODIES_BYTES = 8 * 1024 * 1024
-"""Memory for the bodies of all requests without an API token together; for four of the largest in any case."""
+"""Memory for the bodies of all requests without an API token together, but at least for four of the largest."""
 
 
 class BodyBudget:
-    """Memory for bodies. Where it runs out, the body that has been arriving for longest is evicted."""
+    """Memory for bodies. When it runs out, the body that has been arriving longest is evicted."""
 
-    def __init__(self, most: int = BODIES_BYTES) -> None:
-        """Begin with so many bytes."""
-        self._most = most
+    def __init__(self, maximum: int = BODIES_BYTES) -> None:
+        """Start with `maximum` bytes."""
+        self._maximum = maximum
         self._held = 0
         self._arriving: dict[Share, None] = {}
 
     def share(self) -> "Share":
-        """Return the share of one body, which holds its memory as a context manager."""
+        """Return the share of one body: a context manager that holds its memory."""
         return Share(self)
 
     def join(self, share: "Share") -> None:
-        """Let a body begin to arrive."""
+        """Note that a body starts to arrive."""
         self._arriving[share] = None
 
     def take(self, share: "Share", size: int) -> None:
-        """Take so many bytes more for a body, at the expense of those that have been arriving for longer."""
+        """Reserve more bytes for a body, at the expense of those that have been arriving longer."""
         share.size += size
         self._held += size
-        while self._held > self._most and self._arriving:
+        while self._held > self._maximum and self._arriving:
             self._evict(next(iter(self._arriving)))
 
     def stop_waiting(self, share: "Share") -> None:
-        """Note that a body no longer arrives, so that it cannot be evicted."""
+        """Note that a body is complete, so that it cannot be evicted."""
         self._arriving.pop(share, None)
 
     def free(self, share: "Share") -> None:
-        """Give the memory of a body back."""
+        """Release the memory of a body."""
         self._arriving.pop(share, None)
         self._held -= share.size
         share.size = 0
@@ -51,31 +51,31 @@ class BodyBudget:
 
 
 class Share:
-    """The memory that one body holds, as long as the context lasts. `on_eviction` is called when it is taken away."""
+    """The memory that one body holds within the context. `on_eviction` is called when it is taken away."""
 
     __slots__ = ("_budget", "is_evicted", "on_eviction", "size")
 
     def __init__(self, budget: BodyBudget) -> None:
-        """Begin with nothing."""
+        """Start with no memory."""
         self.size = 0
         self.is_evicted = False
         self.on_eviction: Callable[[], None] | None = None
         self._budget = budget
 
     def __enter__(self) -> "Share":
-        """Begin to arrive."""
+        """Start to arrive."""
         self._budget.join(self)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._budget.free(self)
 
     def take(self, size: int) -> None:
-        """Take so many bytes more, unless this body was evicted."""
+        """Reserve more bytes, unless this body was evicted."""
         if not self.is_evicted:
             self._budget.take(self, size)
 
-    def has_arrived(self) -> None:
-        """Note that the body is complete: from now on it is not evicted."""
+    def complete(self) -> None:
+        """Note that the body is complete: from now on it cannot be evicted."""
         self._budget.stop_waiting(self)

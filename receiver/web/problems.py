@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, and which of our exceptions becomes which."""
+"""Errors as RFC 9457 problem documents, and the HTTP status of each of our exceptions."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -33,14 +33,14 @@ def status_of(error: ReceiverError) -> int:
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
-    """Make a problem document; its title is the status' own name."""
+    """Return a problem document; its title is the name of the status."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
     content = json.dumps(body).encode("ascii")
     return Response(content, status, headers=headers, media_type="application/problem+json")
 
 
 def problem_of(error: ReceiverError) -> Response:
-    """Turn one of our exceptions into its problem document."""
+    """Return the problem document of one of our exceptions."""
     status = status_of(error)
     if isinstance(error, Invalid):
         faults = [{"loc": list(fault.loc), "msg": fault.msg} for fault in error.faults]
@@ -57,21 +57,21 @@ async def on_our_error(_request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(_request: Request, error: Exception) -> Response:
-    """Answer what routing and middleware refuse."""
+    """Answer what routing, middleware and handlers refuse."""
     if not isinstance(error, HTTPException):
         raise error
     return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 
-async def on_fault(request: Request, error: Exception) -> Response:
-    """Answer a fault of ours: the log has the details, the caller none of them."""
-    log.error("fault", path=request.scope["path"].split("/callbacks/")[0], error=type(error).__name__)
-    # Starlette answers this outside of all middleware.
-    return problem(500, "Something is wrong with this service; its log says more.", dict(HEADERS))
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    """Answer an unexpected error: the log has the details, the caller gets none of them."""
+    log.error("unexpected_error", path=request.scope["path"].split("/callbacks/")[0], error=type(error).__name__)
+    # Starlette sends this response outside of all middleware.
+    return problem(500, "An unexpected error occurred in this service. Its log has the details.", dict(HEADERS))
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     ReceiverError: on_our_error,
     HTTPException: on_http_error,
-    Exception: on_fault,
+    Exception: on_unexpected_error,
 }

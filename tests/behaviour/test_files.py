@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from receiver.accounts import NewFile
 from receiver.cli.runtime import cli
-from receiver.cli.service import upload_file
+from receiver.cli.service import upload as upload_command
 from receiver.core.errors import Unreadable
 from receiver.providers.base import Upload, Uploaded
 from receiver.providers.kie import Kie, KieConfig
@@ -121,10 +121,10 @@ async def test_a_path_is_not_a_name_and_a_type_that_is_not_sent_is_that_of_the_n
         ({"provider": "apixo"}, "provider", "documents no uploads"),
         ({"kind": "book"}, "kind", "must be one of: image, video, audio"),
         ({"mime_type": "image/gif"}, "file", "image/jpeg, image/png, image/webp"),
-        ({"mime_type": "video/mp4"}, "file", 'is "video/mp4"'),
+        ({"mime_type": "video/mp4"}, "file", 'has the type "video/mp4"'),
         ({"content": b""}, "file", "is empty"),
         ({"model": ""}, "model", "at least 1 character"),
-        ({"colour": "red"}, "colour", "is not known here"),
+        ({"colour": "red"}, "colour", "is not a known field"),
     ],
 )
 async def test_what_would_be_refused_is_not_sent(
@@ -298,8 +298,8 @@ def test_the_command_prints_the_piece_of_input(monkeypatch: pytest.MonkeyPatch, 
         given.append(new)
         return Uploaded(URL, {"image_urls": [URL]})
 
-    monkeypatch.setitem(upload_file.__globals__, "upload", upload)
-    monkeypatch.setitem(upload_file.__globals__, "run", lambda work: asyncio.run(work(None)))
+    monkeypatch.setitem(upload_command.__globals__, "upload_file", upload)
+    monkeypatch.setitem(upload_command.__globals__, "run", lambda work: asyncio.run(work(None)))
     boat = tmp_path / "boat.png"
     boat.write_bytes(PNG)
     done = CliRunner().invoke(cli, ["upload", "kie", str(boat), "--kind", "image", "--model", "veo3", "--json"])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from receiver.serving.connections import Crowd, Punctual
+from receiver.serving.connections import ConnectionLimit, DeadlineProtocol
 from tests.behaviour.families import FAMILIES, REVID, RIVYA, Family
 from tests.behaviour.provider import Received, after, says
 from tests.behaviour.service import TOKEN, Service, Stage
@@ -30,7 +30,7 @@ async def listening(service: Service) -> AsyncIterator[int]:
     """Serve a running service on a free port as well, by the protocol of `receiver serve`."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        http: Any = partial(Punctual, Crowd(1000))
+        http: Any = partial(DeadlineProtocol, ConnectionLimit(1000))
         config = uvicorn.Config(
             service.app, http=http, lifespan="off", log_level="critical", ws="none", access_log=False
         )

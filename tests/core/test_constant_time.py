@@ -25,7 +25,7 @@ from receiver.core.links import Links
 from receiver.core.signatures import require_signature, require_standard_webhook
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.web.access import token_of
+from receiver.web.access import match_token
 from tests.torture.harness import Torture
 
 KEY = b"k" * 32
@@ -42,7 +42,7 @@ def callback_token(_services: Services, signature: str) -> bool:
 
 
 def api_token(services: Services, given: str) -> bool:
-    return token_of(services, given) is not None
+    return match_token(services, given) is not None
 
 
 def kie(_services: Services, signature: str) -> bool:

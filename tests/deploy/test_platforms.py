@@ -55,7 +55,7 @@ def file_of(path: Path) -> dict[str, str]:
 @pytest.mark.parametrize(("name", "environ"), list(environments()))
 def test_the_settings_load_and_none_is_unknown(name: str, environ: Mapping[str, str]) -> None:
     settings = Settings.load(environ, CONFIG_TYPES)
-    assert not settings.unknown_variables
+    assert not settings.warnings
     assert list(settings.providers) == ["revid"]
     assert settings.data_dir.is_absolute()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from receiver.serving.logs import MOST_LINES, WINDOW, Repeats
+from receiver.serving.logs import MAX_LINES, WINDOW, RateLimit
 
 SECRET = "sk-canary-in-a-variable"
 HOSTILE = "x\r\n2026-01-01 [info] forged \x1b[31mred\x9b1m \u2028next \u2029 \x00 \u202etxt.exe \x85 \ud800 \x08"
@@ -21,7 +21,7 @@ from receiver.serving import logs
 from receiver.core.redaction import Redactor
 secret, hostile = {secret!r}, {hostile!r}
 logs.configure(logging.DEBUG)
-logs.hide(Redactor([secret]).redact_text)
+logs.set_redaction(Redactor([secret]).text)
 log = structlog.get_logger()
 log.info("happened", said=hostile, told=secret, nested={{"key": [hostile, secret]}})
 log.debug(hostile)
@@ -82,7 +82,7 @@ def test_a_record_for_people_is_one_line_and_a_traceback_is_set_in() -> None:
     assert not any("\x1b[31mred" in line for line in lines)
     records = [line for line in plain if not line.startswith("    ")]
     assert len(records) == RECORDS
-    assert all(re.match(r"\d{4}-\d\d-\d\dT\S+ \[(info|debug|error) *\] ", line) for line in records), records
+    assert all(re.match(r"\d\d:\d\d:\d\d \[(info|debug|error)\] ", line) for line in records), records
 
 
 @pytest.mark.row("C8")
@@ -109,21 +109,21 @@ for number in range(50):
 def test_lines_that_strangers_cause_are_bounded_and_those_of_tasks_are_not() -> None:
     lines = [json.loads(line) for line in to_a_pipe(BOUNDED).splitlines()]
     assert Counter(line["event"] for line in lines) == {
-        "Invalid HTTP request received.": MOST_LINES,
-        "not_ready": MOST_LINES,
+        "Invalid HTTP request received.": MAX_LINES,
+        "not_ready": MAX_LINES,
         "attempt": 50,
     }
 
 
 def test_what_was_left_out_is_told_with_the_next_line() -> None:
     now = 0.0
-    repeats = Repeats(lambda: now)
-    told = [repeats.admit("a") for _ in range(MOST_LINES + 7)]
-    assert told == [0] * MOST_LINES + [None] * 7
-    assert repeats.admit("b") == 0, "of another kind"
+    limit = RateLimit(lambda: now)
+    told = [limit.admit("a") for _ in range(MAX_LINES + 7)]
+    assert told == [0] * MAX_LINES + [None] * 7
+    assert limit.admit("b") == 0, "of another kind"
     now = WINDOW
-    assert repeats.admit("a") == 7
-    assert repeats.admit("a") == 0
+    assert limit.admit("a") == 7
+    assert limit.admit("a") == 0
 
 
 NUMERIC = """
@@ -131,7 +131,7 @@ import structlog
 from receiver.serving import logs
 from receiver.core.redaction import Redactor
 logs.configure()
-logs.hide(Redactor(["12345678", "null,null", "true, 2, 3"]).redact_text)
+logs.set_redaction(Redactor(["12345678", "null,null", "true, 2, 3"]).text)
 structlog.get_logger().info("happened", number=12345678, more=[1123456789, True, 2, 3], text="12345678", none=None)
 """
 

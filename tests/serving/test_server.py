@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from receiver.core.links import Links
-from receiver.serving.connections import HEADER_SECONDS
+from receiver.serving.connections import HEAD_SECONDS
 from receiver.store.engine import sqlite_module
 from tests.cli.rig import QUICK, Home, Served, serving
 from tests.measuring import HANG, Duration, Stopwatch, longest, wait_for
@@ -222,6 +222,14 @@ def test_the_log_names_no_token_of_a_callback_nor_of_the_api(served: Served) -> 
         assert not line.startswith("{") or json.loads(line), "one thing, one line"
 
 
+def test_an_answer_that_the_sandbox_cuts_on_purpose_is_no_error_in_the_log(served: Served) -> None:
+    with served.home.client() as client:
+        order = {**REVID, "input": {"prompt": "x [sandbox: submit=break callback=drop]"}}
+        assert client.post("/api/tasks", json=order).json()["state"] == "unconfirmed"
+    wait_for(lambda: '"event": "attempt"' in served.told() or None)
+    assert "ASGI callable" not in served.told()
+
+
 @pytest.mark.row("D9")
 def test_honest_requests_are_answered_beside_hundreds_that_say_nothing(torture: Torture, served: Served) -> None:
     with contextlib.ExitStack() as stack:
@@ -380,8 +388,8 @@ def test_a_signal_ends_a_busy_service_in_time_and_nothing_is_forgotten(
 def test_slow_request_heads_are_cut_off(torture: Torture, slow: "Slow") -> None:
     slow.join()
     assert set(slow.cut_after) == {"nothing", "half a head", "a dripping head", "half a second head"}
-    torture.within(longest(slow.cut_after.values()), HEADER_SECONDS + 2)
-    assert slow.cut_after["nothing"].at_least(HEADER_SECONDS / 2), "an honest sender has time"
+    torture.within(longest(slow.cut_after.values()), HEAD_SECONDS + 2)
+    assert slow.cut_after["nothing"].at_least(HEAD_SECONDS / 2), "an honest sender has time"
 
 
 @pytest.mark.row("G2")

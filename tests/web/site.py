@@ -27,7 +27,7 @@ from receiver.store.engine import sqlite_module
 from receiver.store.reading import Filter
 from receiver.store.tables import Task, as_json
 from receiver.web.body_budget import BodyBudget
-from receiver.web.pages.login_throttle import Throttle
+from receiver.web.pages.login_throttle import LoginThrottle
 from receiver.web.pages.routes import ROUTES
 
 NOW = 1_790_000_000_000
@@ -187,7 +187,7 @@ async def opened(
     app = Starlette(routes=ROUTES)
     app.state.services = services
     app.state.body_budget = BodyBudget()
-    app.state.login_throttle = Throttle()
+    app.state.login_throttle = LoginThrottle()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as browser:
         entered = await browser.post("/login", data={"password": TOKEN})
         assert entered.status_code == 303

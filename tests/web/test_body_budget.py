@@ -43,7 +43,7 @@ def test_a_body_that_has_arrived_stays_and_the_newest_is_turned_away() -> None:
     budget = BodyBudget(100)
     with share(budget, evicted, "stored") as stored:
         stored.take(90)
-        stored.has_arrived()
+        stored.complete()
         with share(budget, evicted, "late") as late:
             late.take(20)
         assert evicted == ["late"]

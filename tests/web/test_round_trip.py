@@ -1,4 +1,4 @@
-"""The question that `receiver doctor` sends by the way of a callback: only this installation asks and answers."""
+"""The probe that `receiver doctor` sends like a callback: only this installation sends and answers it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from receiver.core.links import Links
-from receiver.round_trip import MAX_BODY, Question, answered_in, was_changed
+from receiver.round_trip import MAX_BODY, Probe, body_was_changed, read_answer
 from receiver.services import Services
 from tests.behaviour.families import REVID
 from tests.behaviour.service import NOW, Service, Stage, staged
@@ -35,43 +35,43 @@ async def service(stage: Stage) -> AsyncIterator[Service]:
         yield service
 
 
-def path(question: Question, purpose: str = "question", keys: list[str] = KEYS) -> str:
-    return f"/callbacks/doctor/{Links(keys, None).sign_text(purpose, question.text)}"
+def path(probe: Probe, purpose: str = "question", keys: list[str] = KEYS) -> str:
+    return f"/callbacks/doctor/{Links(keys, None).sign_text(purpose, probe.text)}"
 
 
 async def post(service: Service, to: str, body: bytes = b"{}") -> httpx.Response:
     return await service.stranger.post(to, content=body)
 
 
-def beats(service: Service) -> list[tuple[object, ...]]:
+def heartbeats(service: Service) -> list[tuple[object, ...]]:
     return service.database.rows("SELECT at FROM heartbeat WHERE name = 'round_trip'")
 
 
-async def test_a_question_is_answered_once_its_sign_of_life_is_on_disk(service: Service) -> None:
-    question = Question.new(NOW - 5)
-    response = await post(service, path(question), question.body)
-    answer = answered_in(Links(KEYS, None), response, question)
+async def test_a_probe_is_answered_once_its_heartbeat_is_on_disk(service: Service) -> None:
+    probe = Probe.new(NOW - 5)
+    response = await post(service, path(probe), probe.body)
+    answer = read_answer(Links(KEYS, None), response, probe)
     assert answer is not None
-    assert (response.status_code, answer.clock, was_changed(answer, question)) == (200, NOW, False)
-    assert beats(service) == [(NOW - 5,)]
+    assert (response.status_code, answer.clock, body_was_changed(answer, probe)) == (200, NOW, False)
+    assert heartbeats(service) == [(NOW - 5,)]
     assert service.database.rows("SELECT 1 FROM delivery") == []
 
 
-async def test_an_answer_is_one_to_its_question_alone(service: Service) -> None:
-    question, other = Question.new(NOW), Question.new(NOW)
-    response = await post(service, path(question), question.body)
-    assert answered_in(Links(KEYS, None), response, other) is None
-    assert answered_in(Links(["another-key"], None), response, question) is None
-    forged = Links(["another-key"], None).sign_text("answer", f"{question.nonce}-{NOW}-00")
-    assert answered_in(Links(KEYS, None), httpx.Response(200, json={"answer": forged}), question) is None
+async def test_an_answer_belongs_to_its_probe_alone(service: Service) -> None:
+    probe, other = Probe.new(NOW), Probe.new(NOW)
+    response = await post(service, path(probe), probe.body)
+    assert read_answer(Links(KEYS, None), response, other) is None
+    assert read_answer(Links(["another-key"], None), response, probe) is None
+    forged = Links(["another-key"], None).sign_text("answer", f"{probe.nonce}-{NOW}-00")
+    assert read_answer(Links(KEYS, None), httpx.Response(200, json={"answer": forged}), probe) is None
 
 
-async def test_another_body_than_was_sent_is_noticed(service: Service) -> None:
-    question = Question.new(NOW)
-    response = await post(service, path(question), question.body.strip())
-    answer = answered_in(Links(KEYS, None), response, question)
+async def test_a_body_that_was_changed_is_noticed(service: Service) -> None:
+    probe = Probe.new(NOW)
+    response = await post(service, path(probe), probe.body.strip())
+    answer = read_answer(Links(KEYS, None), response, probe)
     assert answer is not None
-    assert was_changed(answer, question)
+    assert body_was_changed(answer, probe)
 
 
 async def test_whoever_has_no_key_of_ours_gets_what_any_unknown_callback_url_gets(service: Service) -> None:
@@ -79,48 +79,48 @@ async def test_whoever_has_no_key_of_ours_gets_what_any_unknown_callback_url_get
     await service.order(REVID.order())
     (created,) = service.provider.bought()
     callback_token = str(created.callback_url).rpartition("/")[2]
-    question = Question.new(NOW)
+    probe = Probe.new(NOW)
     services: Services = service.app.state.services
     others = [
-        path(question, keys=["another-key"]),
-        path(question, purpose="answer"),
-        path(question)[:-1],
-        f"{path(question)}x",
+        path(probe, keys=["another-key"]),
+        path(probe, purpose="answer"),
+        path(probe)[:-1],
+        f"{path(probe)}x",
         "/callbacks/doctor/x",
         f"/callbacks/doctor/{'x' * 10_000}",
         f"/callbacks/doctor/{callback_token}",
-        f"/callbacks/doctor/{services.links.sign_timed('question', question.text)}",
-        path(question).replace("/doctor/", "/revid/"),
-        path(Question.new(NOW - 3_601_000)),
-        path(Question.new(NOW + 3_601_000)),
+        f"/callbacks/doctor/{services.links.sign_timed('question', probe.text)}",
+        path(probe).replace("/doctor/", "/revid/"),
+        path(Probe.new(NOW - 3_601_000)),
+        path(Probe.new(NOW + 3_601_000)),
     ]
     unknown = await post(service, UNKNOWN)
     assert unknown.status_code == 404
     for other in others:
         answer = await post(service, other, b"x" * (MAX_BODY + 1))
         assert (answer.status_code, answer.content, answer.headers) == (404, unknown.content, unknown.headers), other
-    assert beats(service) == []
+    assert heartbeats(service) == []
 
 
-async def test_a_question_is_held_to_the_bounds_of_callbacks(service: Service) -> None:
-    to = path(Question.new(NOW))
+async def test_a_probe_is_held_to_the_limits_of_callbacks(service: Service) -> None:
+    to = path(Probe.new(NOW))
     assert (await post(service, to, b"x" * (MAX_BODY + 1))).status_code == 413
     assert (await service.stranger.post(to, content=b"", headers={"Content-Encoding": "gzip"})).status_code == 415
     assert (await service.stranger.get(to)).status_code == 405
 
 
 async def test_a_service_that_cannot_write_answers_as_to_a_callback(service: Service) -> None:
-    question = Question.new(NOW)
+    probe = Probe.new(NOW)
     with service.database.locked():
-        answer = await post(service, path(question), question.body)
+        answer = await post(service, path(probe), probe.body)
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert "answer" not in answer.json()
 
 
 async def test_a_wrong_clock_within_the_hour_does_not_keep_it_from_answering(service: Service) -> None:
     for seconds in (-3500, 3500):
-        question = Question.new(NOW + seconds * 1000)
-        response = await post(service, path(question), question.body)
-        answer = answered_in(service.app.state.services.links, response, question)
+        probe = Probe.new(NOW + seconds * 1000)
+        response = await post(service, path(probe), probe.body)
+        answer = read_answer(service.app.state.services.links, response, probe)
         assert answer is not None
         assert answer.clock == NOW

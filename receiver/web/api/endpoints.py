@@ -1,4 +1,4 @@
-"""Every endpoint for machines in one table: `app` makes routes of it, `/openapi.json` documents it."""
+"""Every endpoint of the API in one table: `app` makes routes of it, `/openapi.json` documents it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `answers` names the schema of each status' document."""
+    """One method of one path. `answers` names the schema of each status."""
 
     method: str
     path: str
@@ -24,10 +24,11 @@ class Operation:
     answers: dict[int, str]
     query: type[BaseModel] | None = None
     body: tuple[type[BaseModel], ...] = ()
-    """The forms that a body may have."""
+    """The schemas that a body may have."""
     multipart: bool = False
     """The body is a form with a file, not JSON."""
     keyed: bool = False
+    """Accepts an Idempotency-Key."""
     open: bool = False
     """Needs no bearer token."""
 
@@ -36,14 +37,14 @@ _TASK = {200: "Task", 404: "Problem"}
 
 OPERATIONS = (
     # The busiest first: routes are tried in this order.
-    Operation("POST", "/callbacks/{provider}/{token}", callbacks.callback, "Where providers call back",
+    Operation("POST", "/callbacks/{provider}/{token}", callbacks.callback, "Receive a provider's callback",
               {200: "Outcome", 401: "Problem", 404: "Problem", 408: "Problem", 413: "Problem", 415: "Problem",
                503: "Problem"}, open=True),
     Operation(
         "POST",
         "/api/tasks",
         tasks.create_task,
-        "Submit a task; answers when the first try has ended",
+        "Submit a task; answers when the first attempt has ended",
         {201: "Task", 200: "Task", 400: "Problem", 409: "Problem", 413: "Problem", 422: "Problem", 503: "Problem"},
         body=(requests.OrderBody, requests.TrackBody),
         keyed=True,
@@ -66,26 +67,28 @@ OPERATIONS = (
     ),
     Operation("GET", "/api/tasks/{id}/history", tasks.get_history, "List what happened to a task",
               {200: "History", 404: "Problem", 422: "Problem"}),
-    Operation("POST", "/api/tasks/{id}/check", tasks.check_task, "Ask the provider now",
+    Operation("POST", "/api/tasks/{id}/check", tasks.check_task, "Check the task at the provider now",
               {**_TASK, 409: "Problem", 422: "Problem"}),
-    Operation("POST", "/api/tasks/{id}/retry", tasks.retry_task, "Order the same again as a new task",
+    Operation("POST", "/api/tasks/{id}/retry", tasks.retry_task, "Place the same order again as a new task",
               {201: "Task", 200: "Task", 404: "Problem", 409: "Problem", 422: "Problem"}, keyed=True),
-    Operation("POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "Withdraw a queued task",
+    Operation("POST", "/api/tasks/{id}/cancel", tasks.cancel_task, "Cancel a queued task",
               {**_TASK, 409: "Problem", 422: "Problem"}),
-    Operation("POST", "/api/tasks/{id}/adopt", tasks.adopt_task, "Resolve an unclear task by hand",
+    Operation("POST", "/api/tasks/{id}/adopt", tasks.adopt_task, "Resolve an unconfirmed task by hand",
               {**_TASK, 400: "Problem", 409: "Problem", 422: "Problem"}, body=(requests.AdoptBody,)),
-    Operation("POST", "/api/poll", tasks.poll, "Look at everything that is due, at most 50 s",
+    Operation("POST", "/api/poll", tasks.poll, "Run one sweep over everything that is due, at most 50 s",
               {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", tasks.list_providers, "List providers, their models and prices",
               {200: "Providers", 422: "Problem"}),
-    Operation("GET", "/api/providers/{name}/balance", tasks.get_balance, "Ask a provider what is left on the account",
+    Operation("GET", "/api/providers/{name}/balance", tasks.get_balance, "Get an account's balance from its provider",
               {200: "Balance", 404: "Problem", 409: "Problem", 422: "Problem"}),
-    Operation("POST", "/api/files", files.upload_file, "Upload a reference file; answers what input needs of it",
+    Operation("POST", "/api/files", files.upload_file,
+              "Upload a reference file; answers with the part of an input that refers to it",
               {200: "File", 400: "Problem", 408: "Problem", 409: "Problem", 413: "Problem", 415: "Problem",
                422: "Problem"}, body=(files.FileForm,), multipart=True),
-    Operation("GET", "/api/stats", tasks.stats, "Count tasks, times, credits", {200: "Stats", 422: "Problem"}),
-    Operation("GET", "/healthz", health.healthz, "The process answers", {200: "Status"}, open=True),
-    Operation("GET", "/readyz", health.readyz, "The database can be written", {200: "Status", 503: "Problem"},
-              open=True),
+    Operation("GET", "/api/stats", tasks.stats, "Get counts of tasks, times and credits",
+              {200: "Stats", 422: "Problem"}),
+    Operation("GET", "/healthz", health.healthz, "Whether the process is alive", {200: "Status"}, open=True),
+    Operation("GET", "/readyz", health.readyz, "Whether the service is ready: the database can be written",
+              {200: "Status", 503: "Problem"}, open=True),
     Operation("GET", "/metrics", health.metrics, "Prometheus metrics", {200: "text"}),
 )  # fmt: skip

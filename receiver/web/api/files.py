@@ -1,4 +1,4 @@
-"""`POST /api/files`: takes a reference file, bounded and on disk, and streams it on to its provider."""
+"""`POST /api/files`: stores a reference file on disk, within limits, and streams it to its provider."""
 
 import asyncio
 import mimetypes
@@ -23,8 +23,8 @@ from receiver.web.api import requests
 from receiver.web.bodies import CLOSE, refuse_compressed, refuse_larger
 
 SECONDS = 300.0
-"""A file that takes longer to arrive is not waited for."""
-AROUND = 64 * 1024
+"""Time for a file to arrive."""
+FORM_OVERHEAD = 64 * 1024
 """Bytes of a form besides the file."""
 MAX_FIELD = 4096
 UNTYPED = ("", "application/octet-stream")
@@ -44,50 +44,50 @@ class FileForm(BaseModel):
 async def upload_file(request: Request) -> Response:
     """POST /api/files."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     services: Services = request.app.state.services
     _require_form(request)
-    bounded = _Bounded(request, accounts.largest_upload(services) + AROUND)
+    limited = _LimitedRequest(request, accounts.max_upload_bytes(services) + FORM_OVERHEAD)
     try:
         async with asyncio.timeout(SECONDS) as waiting:
-            async with bounded.form(max_files=1, max_fields=4, max_part_size=MAX_FIELD) as form:
-                waiting.reschedule(None)  # it is all here
-                given = requests.checked(FileForm, dict(form))
-                made = await _hand_on(services, given)
+            async with limited.form(max_files=1, max_fields=4, max_part_size=MAX_FIELD) as form:
+                waiting.reschedule(None)  # the whole file has arrived
+                given = requests.validate(FileForm, dict(form))
+                uploaded = await _upload(services, given)
     except TimeoutError as error:
         raise HTTPException(408, f"The file did not arrive within {SECONDS:g} s.", headers=CLOSE) from error
     except ClientDisconnect as error:
-        raise HTTPException(400, "The body broke off.") from error
-    document = {"provider": given.provider, "id": made.id, "url": made.url, "input": dict(made.input)}
+        raise HTTPException(400, "The body is incomplete: the client disconnected.") from error
+    document = {"provider": given.provider, "id": uploaded.id, "url": uploaded.url, "input": dict(uploaded.input)}
     return Response(to_json(document).encode("ascii"), media_type="application/json")
 
 
-async def _hand_on(services: Services, given: FileForm) -> Uploaded:
+async def _upload(services: Services, given: FileForm) -> Uploaded:
     provider = services.provider(given.provider)
-    limit = accounts.limit_of(provider, given.kind)
-    size = await asyncio.to_thread(_settle, given.file.file)
+    limit = accounts.file_limit(provider, given.kind)
+    size = await asyncio.to_thread(_flush, given.file.file)
     if size > limit.max_bytes:
-        raise HTTPException(413, f"file: at most {limit.max_bytes} bytes are taken of the kind {given.kind}.")
+        raise HTTPException(413, f"file: at most {limit.max_bytes:,} bytes are accepted as {given.kind}.")
     name = _name(given.file)
     mime_type = _mime_type(given.file, name)
     new = NewFile(given.provider, given.model, given.kind, name, mime_type, size, given.file.file)
-    return await accounts.upload(services, new)
+    return await accounts.upload_file(services, new)
 
 
-def _settle(file: BinaryIO) -> int:
-    """Bring a file to the disk and return its size; httpx asks the disk for it, which knows of no buffers."""
+def _flush(file: BinaryIO) -> int:
+    """Return the size of a file after flushing it to disk: httpx reads the size there, and it excludes buffers."""
     number = file.fileno()
     file.flush()
     return os.fstat(number).st_size
 
 
 def _name(file: UploadFile) -> str:
-    """Take the last part of what the sender calls the file: some send a whole path."""
+    """Return the last part of the file's name: some clients send a whole path."""
     return re.split(r"[/\\]", file.filename or "")[-1].strip()[:200] or "file"
 
 
 def _mime_type(file: UploadFile, name: str) -> str:
-    """Take the type that was sent, without parameters; where that says nothing, the one its name stands for."""
+    """Return the media type that was sent, without parameters, or else the one that the file's name implies."""
     sent = (file.content_type or "").partition(";")[0].strip().lower()
     found = (mimetypes.guess_type(name)[0] or "") if sent in UNTYPED else sent
     return found if re.fullmatch(r"[a-z]+/[a-z0-9.+-]+", found) else ""
@@ -99,8 +99,8 @@ def _require_form(request: Request) -> None:
         raise HTTPException(415, "Send the file as multipart/form-data.")
 
 
-class _Bounded(Request):
-    """A request whose body has a largest size, declared or not; raises `HTTPException` 413 beyond it."""
+class _LimitedRequest(Request):
+    """A request whose body has a maximum size, declared or not; raises `HTTPException` 413 beyond it."""
 
     def __init__(self, request: Request, limit: int) -> None:
         refuse_larger(request, limit, _too_large(limit))
@@ -118,4 +118,4 @@ class _Bounded(Request):
 
 
 def _too_large(limit: int) -> str:
-    return f"file: at most {limit} bytes are taken, all in all."
+    return f"file: at most {limit:,} bytes are accepted for the whole form."

@@ -1,4 +1,4 @@
-"""For machines that watch: liveness, readiness, metrics."""
+"""Endpoints for monitoring: liveness, readiness, metrics."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,7 +15,7 @@ from receiver.services import Services
 from receiver.store import heartbeats, spending
 from receiver.store.counts import Counts, counts
 from receiver.web import access
-from receiver.web.api.tasks import answer
+from receiver.web.api.tasks import json_response
 from receiver.web.problems import problem, problem_of
 
 log = structlog.get_logger()
@@ -23,13 +23,13 @@ log = structlog.get_logger()
 
 async def healthz(_request: Request) -> Response:
     """GET /healthz: the process answers."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 async def readyz(request: Request) -> Response:
-    """GET /readyz: what a dead process left is resolved, and the database can be written."""
+    """GET /readyz: submissions of a stopped process are resolved, and the database can be written."""
     if not request.app.state.recovered:
-        return problem(503, "Submissions that a stopped process left are still being resolved.", {"Retry-After": "1"})
+        return problem(503, "Submissions interrupted by a stop are still being resolved.", {"Retry-After": "1"})
     services: Services = request.app.state.services
     now = services.clock()
     try:
@@ -37,7 +37,7 @@ async def readyz(request: Request) -> Response:
     except StoreUnavailable as error:
         log.warning("not_ready", reason=str(error))
         return problem_of(error)
-    return answer({"status": "ok", "sandbox": services.settings.sandbox})
+    return json_response({"status": "ok", "sandbox": services.settings.sandbox})
 
 
 async def metrics(request: Request) -> Response:
@@ -45,59 +45,59 @@ async def metrics(request: Request) -> Response:
     await access.require_api(request)
     services: Services = request.app.state.services
     registry = CollectorRegistry()
-    polled = heartbeats.POLLER
     day = spending.day_of(services.clock())
-    told, spent, seen = await services.store.read(
-        lambda session: (counts(session), spending.per_day(session, day), heartbeats.last(session, polled))
+    totals, spent, polled = await services.store.read(
+        lambda session: (counts(session), spending.per_day(session, day), heartbeats.last(session, heartbeats.POLLER))
     )
-    registry.register(_Collector(told, {each.account: each.credits for each in spent if each.day == day}, seen))
+    spent_today = {each.account: each.credits for each in spent if each.day == day}
+    registry.register(_Collector(totals, spent_today, polled))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
 class _Collector:
-    """Hands the counts of one moment to prometheus-client."""
+    """Passes one set of counts to prometheus-client."""
 
-    def __init__(self, told: Counts, today: Mapping[str, float], polled: int | None) -> None:
-        self._told = told
-        self._today = today
+    def __init__(self, totals: Counts, spent_today: Mapping[str, float], polled: int | None) -> None:
+        self._totals = totals
+        self._spent_today = spent_today
         self._polled = polled
 
     def collect(self) -> Iterator[Metric]:
         tasks = GaugeMetricFamily("receiver_tasks", "Tasks by provider and state.", labels=["provider", "state"])
-        for provider in sorted({provider for provider, _ in self._told.tasks}):
+        for provider in sorted({provider for provider, _ in self._totals.tasks}):
             for state in State:
-                tasks.add_metric([provider, state.value], self._told.tasks.get((provider, state), 0))
+                tasks.add_metric([provider, state.value], self._totals.tasks.get((provider, state), 0))
         yield tasks
-        settled = CounterMetricFamily("receiver_settled", "Settled tasks by who brought the news.", labels=["by"])
-        for whom, number in self._told.settled_by.items():
-            settled.add_metric([whom], number)
+        settled = CounterMetricFamily("receiver_settled", "Settled tasks by what settled them.", labels=["by"])
+        for source, number in self._totals.settled_by.items():
+            settled.add_metric([source], number)
         yield settled
         seconds = GaugeMetricFamily(
-            "receiver_time_to_settle_seconds", "From creation to the end, of the latest tasks.", labels=["quantile"]
+            "receiver_time_to_settle_seconds", "From creation until settled, of the latest tasks.", labels=["quantile"]
         )
         for share in (0.5, 0.95):
-            if (value := self._told.quantile(share)) is not None:
+            if (value := self._totals.quantile(share)) is not None:
                 seconds.add_metric([str(share)], value)
         yield seconds
         spent = CounterMetricFamily("receiver_credits", "Credits charged, in the provider's unit.", labels=["provider"])
-        for provider, sums in self._told.credits.items():
+        for provider, sums in self._totals.credits.items():
             spent.add_metric([provider], sums.charged)
         yield spent
         cost = GaugeMetricFamily(
-            "receiver_credits_spent", "Credits charged, else reserved, else estimated.", labels=["provider"]
+            "receiver_credits_spent", "Credits charged, or else reserved, or else estimated.", labels=["provider"]
         )
-        for provider, sums in self._told.credits.items():
+        for provider, sums in self._totals.credits.items():
             cost.add_metric([provider], sums.spent)
         yield cost
         today = GaugeMetricFamily(
-            "receiver_credits_spent_today", "The same for orders sent today (UTC), which the limit counts.",
+            "receiver_credits_spent_today", "The same for orders sent today (UTC); the daily limit counts these.",
             labels=["provider"],
         )  # fmt: skip
-        for provider in self._told.credits:
-            today.add_metric([provider], self._today.get(provider, 0))
+        for provider in self._totals.credits:
+            today.add_metric([provider], self._spent_today.get(provider, 0))
         yield today
         polled = GaugeMetricFamily(
-            "receiver_poller_seen_timestamp_seconds", "When a poller, or a single sweep, was last at work."
+            "receiver_poller_seen_timestamp_seconds", "When a poller, or a single sweep, last ran."
         )
         if self._polled is not None:
             polled.add_metric([], self._polled / 1000)

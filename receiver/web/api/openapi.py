@@ -1,4 +1,4 @@
-"""`/openapi.json`: the table of operations as OpenAPI 3.1."""
+"""`/openapi.json`: the table of endpoints as OpenAPI 3.1."""
 
 import json
 import re
@@ -61,7 +61,7 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Output": _record(url={"type": "string"}, kind={"type": "string"}, expires_at=_TIME, stored=_TEXT),
     "Tasks": _record(tasks=_list_of("Task"), next=_TEXT),
-    "Happening": {
+    "HistoryEvent": {
         "type": "object",
         "required": ["id", "at", "kind"],
         "properties": {
@@ -70,7 +70,7 @@ SCHEMAS: dict[str, Any] = {
             "kind": {"enum": ["move", "attempt", "delivery", "check", "note"]},
         },
     },
-    "History": _record(events=_list_of("Happening")),
+    "History": _record(events=_list_of("HistoryEvent")),
     "Report": _record(**{n: {"type": "integer"} for n in ("submitted", "checked", "settled", "expired", "failed")}),
     "Providers": _record(providers={"type": "array", "items": _OBJECT}),
     "Balance": _record(name={"type": "string"}, credits={"type": "number"}),
@@ -150,7 +150,7 @@ def _content(operation: Operation) -> dict[str, Any]:
 
 
 def _links() -> dict[str, Any]:
-    """Say which operations take the id of a task that was made."""
+    """Return the operations that accept the id of the task in a response."""
     return {
         operation.endpoint.__name__: {
             "operationId": operation.endpoint.__name__,
@@ -191,7 +191,7 @@ def _query_parameters(query: type[BaseModel] | None) -> list[dict[str, Any]]:
 
 
 def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """Put pydantic's local definitions where they are used: a parameter's schema has none of its own."""
+    """Return a schema with pydantic's local definitions put where they are used: a parameter's schema has none."""
     if isinstance(part, dict):
         if "$ref" in part:
             return definitions[part["$ref"].rsplit("/", 1)[1]]

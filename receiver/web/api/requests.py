@@ -1,4 +1,4 @@
-"""What the API is told: bodies and query parameters, checked by pydantic, with every unknown name refused."""
+"""Request bodies and query parameters of the API, validated by pydantic; unknown names are refused."""
 
 import re
 from collections.abc import Mapping
@@ -19,23 +19,23 @@ KEY = "Idempotency-Key"
 MAX_KEY = 255
 MAX_WAIT = 60
 MAX_FILTERS = 20
-"""Metadata entries that one list is filtered by."""
+"""Metadata entries by which one list can be filtered."""
 MAX_FIELDS = 100
-"""Fields of a body or query; each unknown one is told, so that many more would take their time."""
+"""Fields of a body or query; the answer names each unknown one, so more of them would take long."""
 METADATA = "metadata."
 ID_PATTERN = r"[^\s\x1c-\x1f\x85]"
-"""A provider's id is more than blanks."""
+"""A provider's id is more than white space."""
 _WRITTEN_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 
 
-def _iso(given: Any) -> Any:
-    """Refuse a bare number, which pydantic takes for seconds: the API's times are ISO 8601."""
+def _require_iso_time(given: Any) -> Any:
+    """Return a time as given; raises for a bare number, which pydantic would read as seconds, not as ISO 8601."""
     if isinstance(given, str) and not _WRITTEN_TIME.match(given):
         raise ValueError("must be a time in ISO 8601, such as 2026-11-20T12:00:00Z")
     return given
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_iso)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_require_iso_time)]
 
 
 class OrderBody(BaseModel):
@@ -86,12 +86,12 @@ class AdoptBody(BaseModel):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.remote_id is None) is (self.not_bought is None):
-            raise ValueError('say either "remote_id" or "not_bought": true')
+            raise ValueError('give either "remote_id" or "not_bought": true')
         return self
 
 
 class EmptyBody(BaseModel):
-    """The body of calls that need none."""
+    """The body of requests that need none."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -113,38 +113,40 @@ class ListQuery(BaseModel):
     provider: str | None = None
     model: str | None = None
     q: Annotated[str, Field(max_length=500)] | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     cursor: Annotated[str, Field(pattern=r"^tsk_[0-9a-z]{26}$")] | None = None
 
 
-def checked(model: type[M], given: Mapping[str, Any], place: str | None = None) -> M:
-    """Check what was sent; raises `Invalid` naming every field that is wrong."""
+def validate(model: type[M], given: Mapping[str, Any], place: str | None = None) -> M:
+    """Return what was sent as a model; raises `Invalid` naming every field that is wrong."""
     if len(given) > MAX_FIELDS:
-        raise Invalid([Fault((place or "body",), f"has {len(given)} fields; at most {MAX_FIELDS} are taken")])
+        raise Invalid([Fault((place or "body",), f"has {len(given)} fields; at most {MAX_FIELDS} are accepted")])
     try:
         return model.model_validate(given)
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False, include_context=False, include_input=False):
             loc = (place, *fault["loc"]) if place else fault["loc"]
-            unknown = fault["type"] == "extra_forbidden"
-            faults.append(Fault(tuple(loc), "is not known here" if unknown else _lowered(fault["msg"])))
+            is_unknown = fault["type"] == "extra_forbidden"
+            faults.append(Fault(tuple(loc), "is not a known field" if is_unknown else _as_clause(fault["msg"])))
         raise Invalid(faults) from error
 
 
-def _lowered(words: str) -> str:
-    return words[:1].lower() + words[1:]
+def _as_clause(message: str) -> str:
+    """Return pydantic's message as it reads after a field's name."""
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
-def no_query(request: Request) -> None:
-    """Refuse every query parameter."""
-    checked(EmptyBody, dict(request.query_params), "query")
+def refuse_query(request: Request) -> None:
+    """Raise `Invalid` for any query parameter."""
+    validate(EmptyBody, dict(request.query_params), "query")
 
 
-def wanted(request: Request) -> Filter:
-    """Read the filter of a list from the query."""
+def read_filter(request: Request) -> Filter:
+    """Return the filter of a list from the query."""
     single, states, metadata = {}, [], {}
     for name, value in request.query_params.multi_items():
         if name == "state":
@@ -154,7 +156,7 @@ def wanted(request: Request) -> Filter:
         else:
             single[name] = value
     refuse_many_filters(metadata)
-    query = checked(ListQuery, {**single, "state": states}, "query")
+    query = validate(ListQuery, {**single, "state": states}, "query")
     return Filter(
         states=query.state,
         provider=query.provider,
@@ -169,15 +171,15 @@ def wanted(request: Request) -> Filter:
 
 
 def refuse_many_filters(metadata: Mapping[str, str]) -> None:
-    """Refuse a list with more metadata filters than one statement should have; raises `Invalid`."""
+    """Raise `Invalid` for more metadata filters than one statement should have."""
     if len(metadata) > MAX_FILTERS:
         raise Invalid(
-            [Fault(("query", METADATA + "*"), f"at most {MAX_FILTERS} filters are taken, not {len(metadata)}")]
+            [Fault(("query", METADATA + "*"), f"has {len(metadata)} filters; at most {MAX_FILTERS} are accepted")]
         )
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Read the caller's key; raises `Invalid` where it is no printable ASCII of at most 255 characters."""
+    """Return the caller's key; raises `Invalid` unless it is 1 to 255 printable ASCII characters."""
     key = request.headers.get(KEY)
     if key is None:
         return None

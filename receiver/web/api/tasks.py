@@ -1,4 +1,4 @@
-"""The API under `/api`: each endpoint reads a request, calls one function below and answers with a document."""
+"""The API under `/api`: each endpoint reads a request, calls one function of a lower layer, answers with a document."""
 
 import asyncio
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from receiver.accounts import balance
+from receiver.accounts import fetch_balance
 from receiver.core.errors import StoreUnavailable
 from receiver.core.states import SETTLED, State
 from receiver.documents import (
@@ -30,26 +30,26 @@ from receiver.web.api import requests
 from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
-UNREAD = "Your order is stored, but the database cannot be read at the moment. Get this task again for the rest."
+UNREADABLE = "Your order is stored, but the database cannot be read right now. Get this task again for the rest."
 
 
-def answer(document: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Answer with a JSON document."""
+def json_response(document: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a response with a JSON document."""
     return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
 
 
 async def create_task(request: Request) -> Response:
     """POST /api/tasks."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     key = requests.idempotency_key(request)
     given = await read_json(request)
     services, digest = _services(request), submission.digest_of(given)
     if "remote_id" in given:
-        found = requests.checked(requests.TrackBody, given)
+        found = requests.validate(requests.TrackBody, given)
         order = NewTask(found.provider, found.model, {}, found.metadata, key=key, digest=digest)
         return await _created(request, *await adoption.track(services, order, found.remote_id))
-    body = requests.checked(requests.OrderBody, given)
+    body = requests.validate(requests.OrderBody, given)
     order = NewTask(
         body.provider, body.model, body.input, body.metadata, validate=body.validated, key=key, digest=digest
     )
@@ -59,11 +59,11 @@ async def create_task(request: Request) -> Response:
 async def list_tasks(request: Request) -> Response:
     """GET /api/tasks."""
     await access.require_api(request)
-    services, wanted = _services(request), requests.wanted(request)
+    services, wanted = _services(request), requests.read_filter(request)
 
-    def query(session: Session) -> Response:  # written where it is read: a megabyte may take a while
+    def query(session: Session) -> Response:  # serialised in the reading thread: a megabyte takes a while
         shown, following = list_documents(services, wanted, session)
-        return answer({"tasks": shown, "next": following})
+        return json_response({"tasks": shown, "next": following})
 
     return await services.store.read(query)
 
@@ -71,101 +71,101 @@ async def list_tasks(request: Request) -> Response:
 async def get_task(request: Request) -> Response:
     """GET /api/tasks/{id}."""
     await access.require_api(request)
-    query = requests.checked(requests.WaitQuery, dict(request.query_params), "query")
+    query = requests.validate(requests.WaitQuery, dict(request.query_params), "query")
     services, task_id = _services(request), request.path_params["id"]
 
-    def over(task: Task | None) -> bool:
+    def is_settled(task: Task | None) -> bool:
         return task is None or task.state in SETTLED
 
     if query.wait:
-        await services.store.until(lambda session: reading.task(session, task_id), over, query.wait, of=[task_id])
-    return answer(await show(services, task_id))
+        await services.store.until(lambda session: reading.task(session, task_id), is_settled, query.wait, of=[task_id])
+    return json_response(await show(services, task_id))
 
 
 async def get_history(request: Request) -> Response:
     """GET /api/tasks/{id}/history."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     services, task_id = _services(request), request.path_params["id"]
     await show(services, task_id)
     rows = await services.store.read(lambda session: reading.history(session, task_id))
 
     def show_events() -> Response:
-        return answer({"events": [history_document(row, told, services.redactor) for row, told in rows]})
+        return json_response({"events": [history_document(row, told, services.redactor) for row, told in rows]})
 
-    return await asyncio.to_thread(show_events)  # strangers fill it: it may take a while
+    return await asyncio.to_thread(show_events)  # callbacks may have filled it: it may take a while
 
 
 async def check_task(request: Request) -> Response:
     """POST /api/tasks/{id}/check."""
-    await _bare(request)
+    await _require_no_body(request)
     services, task_id = _services(request), request.path_params["id"]
     await check_now(services, task_id)
-    return answer(await show(services, task_id))
+    return json_response(await show(services, task_id))
 
 
 async def retry_task(request: Request) -> Response:
     """POST /api/tasks/{id}/retry."""
-    await _bare(request)
+    await _require_no_body(request)
     services, key = _services(request), requests.idempotency_key(request)
     return await _created(request, *await submission.retry(services, request.path_params["id"], key))
 
 
 async def cancel_task(request: Request) -> Response:
     """POST /api/tasks/{id}/cancel."""
-    await _bare(request)
+    await _require_no_body(request)
     services, task_id = _services(request), request.path_params["id"]
     await submission.cancel(services, task_id)
-    return answer(await show(services, task_id))
+    return json_response(await show(services, task_id))
 
 
 async def adopt_task(request: Request) -> Response:
     """POST /api/tasks/{id}/adopt."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     services, task_id = _services(request), request.path_params["id"]
-    body = requests.checked(requests.AdoptBody, await read_json(request))
+    body = requests.validate(requests.AdoptBody, await read_json(request))
     if body.remote_id is not None:
         await adoption.adopt(services, task_id, body.remote_id)
     else:
         await adoption.not_bought(services, task_id)
-    return answer(await show(services, task_id))
+    return json_response(await show(services, task_id))
 
 
 async def poll(request: Request) -> Response:
     """POST /api/poll."""
-    await _bare(request)
+    await _require_no_body(request)
     services, report, stop = _services(request), Counter[str](), asyncio.Event()
     sweeping = services.background.start(poller.sweep(services, report, stop))
-    # What is under way after the last claim may take one request's time.
+    # Requests that were started by the last claim may take one more timeout.
     await asyncio.wait({sweeping}, timeout=max(POLL_SECONDS - services.settings.timeout - 1, 1))
     stop.set()
     await asyncio.wait({sweeping}, timeout=min(services.settings.timeout, POLL_SECONDS - 1))
     if sweeping.done():
         sweeping.result()  # raises what ended the sweep early: a database that could not be written
-    return answer({name: report[name] for name in poller.COUNTED})
+    return json_response({name: report[name] for name in poller.COUNTED})
 
 
 async def list_providers(request: Request) -> Response:
     """GET /api/providers."""
     await access.require_api(request)
-    requests.no_query(request)
-    return answer({"providers": provider_documents(_services(request).providers, _services(request).settings)})
+    requests.refuse_query(request)
+    return json_response({"providers": provider_documents(_services(request).providers, _services(request).settings)})
 
 
 async def get_balance(request: Request) -> Response:
     """GET /api/providers/{name}/balance."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     name = request.path_params["name"]
-    return answer({"name": name, "credits": await balance(_services(request), name)})
+    return json_response({"name": name, "credits": await fetch_balance(_services(request), name)})
 
 
 async def stats(request: Request) -> Response:
     """GET /api/stats."""
     await access.require_api(request)
-    requests.no_query(request)
-    return answer(await read_stats(_services(request)))
+    requests.refuse_query(request)
+    return json_response(await read_stats(_services(request)))
 
 
 def _services(request: Request) -> Services:
@@ -173,12 +173,12 @@ def _services(request: Request) -> Services:
     return services
 
 
-async def _bare(request: Request) -> None:
-    """Let in a call that needs no body and takes no query."""
+async def _require_no_body(request: Request) -> None:
+    """Raise unless the caller is authorised and sent no query and at most an empty JSON object."""
     await access.require_api(request)
-    requests.no_query(request)
+    requests.refuse_query(request)
     if body := await read_body(request, 1024):
-        requests.checked(requests.EmptyBody, read_object(body))
+        requests.validate(requests.EmptyBody, read_object(body))
 
 
 async def _created(request: Request, task_id: str, is_new: bool) -> Response:  # noqa: FBT001 - as submission gives it
@@ -190,6 +190,6 @@ async def _created(request: Request, task_id: str, is_new: bool) -> Response:  #
     except StoreUnavailable:
         if not is_new:
             raise
-        # It is stored: whoever is told otherwise orders it again, and pays twice.
-        document = {"id": task_id, "state": State.QUEUED.value, "notices": [UNREAD]}
-    return answer(document, 201 if is_new else 200, headers)
+        # The order is stored: a caller who got an error here would order again, and pay twice.
+        document = {"id": task_id, "state": State.QUEUED.value, "notices": [UNREADABLE]}
+    return json_response(document, 201 if is_new else 200, headers)

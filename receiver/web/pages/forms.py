@@ -15,7 +15,7 @@ from receiver.services import Services
 from receiver.web import access
 from receiver.web.api.requests import MAX_KEY
 from receiver.web.bodies import body_share, read_body
-from receiver.web.pages.layout import MAX_WAY_BACK
+from receiver.web.pages.layout import MAX_RETURN_PATH
 
 MAX_ORDER = 2 * 1024 * 1024
 """Bytes of the form of an order, whose parameters may be long."""
@@ -26,10 +26,10 @@ URLENCODED = "application/x-www-form-urlencoded"
 OWN_SITE = frozenset({"same-origin", "none"})
 
 Form = dict[str, str]
-FOREIGN = "This form was sent from somewhere else, so nothing was done. Open the page here and try again."
+NOT_OUR_FORM = "This form was sent from somewhere else, so nothing was done. Open the page here and try again."
 
 
-async def our_form(request: Request, limit: int = MAX_FORM) -> Form:
+async def read_own_form(request: Request, limit: int = MAX_FORM) -> Form:
     """Read a form of this session, once, whose body is at most `limit` bytes; raises `HTTPException` 403 for any other.
 
     Only who is logged in gets here, so a body is never read before it is known whose it is.
@@ -41,13 +41,13 @@ async def our_form(request: Request, limit: int = MAX_FORM) -> Form:
     _require_form(request)
     body = await read_body(request, limit)
     form = await asyncio.to_thread(_parsed, body) if len(body) > MAX_FORM else _parsed(body)
-    if not access.form_is_ours(request, form.get("csrf", "")):
-        raise HTTPException(403, FOREIGN)
+    if not access.is_own_form(request, form.get("csrf", "")):
+        raise HTTPException(403, NOT_OUR_FORM)
     request.state.form = form
     return form
 
 
-async def login_form(request: Request) -> Form:
+async def read_login_form(request: Request) -> Form:
     """Read the login form, which has no session to prove itself with; raises `HTTPException` 403 for a foreign one."""
     refuse_other_sites(request, ())
     _require_form(request)
@@ -82,7 +82,7 @@ def refuse_other_sites(request: Request, besides: Collection[str]) -> None:
     else:
         ours = origin is None or origin in besides or origin.partition("://")[2] in _own_hosts(request)
     if not ours:
-        raise HTTPException(403, FOREIGN)
+        raise HTTPException(403, NOT_OUR_FORM)
 
 
 def _own_hosts(request: Request) -> set[str]:
@@ -94,7 +94,7 @@ def _own_hosts(request: Request) -> set[str]:
 def local_path(given: str) -> str:
     """Return a path of ours to go on to; `/` for anything that could lead elsewhere."""
     ours = given.startswith("/") and "//" not in given and "\\" not in given and given.isprintable()
-    return given if ours and len(given) <= MAX_WAY_BACK else "/"
+    return given if ours and len(given) <= MAX_RETURN_PATH else "/"
 
 
 def new_key() -> str:
@@ -102,7 +102,7 @@ def new_key() -> str:
     return f"page-{secrets.token_urlsafe(18)}"
 
 
-def key_of(form: Form) -> str:
+def read_key(form: Form) -> str:
     """Read the hidden key of a form that spends; raises `HTTPException` 400 where it is missing."""
     key = form.get("key", "")
     if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():

@@ -23,7 +23,7 @@ from receiver.web.headers import HEADERS
 from receiver.web.pages import wording
 from receiver.web.problems import RETRY_SECONDS, status_of
 
-MAX_WAY_BACK = 2000
+MAX_RETURN_PATH = 2000
 """Characters of a path of ours to go on to after the login."""
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -75,7 +75,7 @@ def page(handler: Handler, *, open_to_all: bool = False, unstored: OnTrouble | N
             response = _error(request, status_of(error), str(error))
         if response.status_code == 503:
             response.headers["Retry-After"] = str(RETRY_SECONDS)
-        session = access.session_of(request)
+        session = access.current_session(request)
         if session is not None and "set-cookie" not in response.headers:
             sessions.renew(request, response, session)
         response.headers.update(HEADERS | {"Content-Security-Policy": _policy(services_of(request))})
@@ -98,7 +98,7 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
         "sandbox": services.settings.sandbox,
         "now": services.clock(),
         "here": _path(request),
-        "signed_in": access.session_of(request) is not None,
+        "signed_in": access.current_session(request) is not None,
         "csrf": access.form_token(request),
     }
     text = TEMPLATES.get_template(template).render(frame | context)
@@ -119,10 +119,10 @@ def _to_login(request: Request) -> Response:
     """Ask who it is, and come back after: to the page itself, or to the one that its form stood on."""
     query = request.scope["query_string"].decode("latin-1")
     wanted = _path(request) + (f"?{query}" if query else "")
-    if request.method not in access.SAFE:
+    if request.method not in access.SAFE_METHODS:
         task_id = request.path_params.get("id")
         wanted = f"/tasks/{task_id}" if task_id else "/"
-    return redirect(request, f"/login?{urlencode({'next': wanted if len(wanted) <= MAX_WAY_BACK else '/'})}")
+    return redirect(request, f"/login?{urlencode({'next': wanted if len(wanted) <= MAX_RETURN_PATH else '/'})}")
 
 
 def _error(request: Request, status: int, message: str) -> Response:

@@ -14,7 +14,7 @@ from receiver.core import wire
 from receiver.core.states import State
 from receiver.core.times import DAY
 from receiver.store.reading import Filter
-from receiver.web.api.requests import METADATA, ListQuery, checked, refuse_many_filters
+from receiver.web.api.requests import METADATA, ListQuery, refuse_many_filters, validate
 
 PER_PAGE = 50
 LOOK_STATES = (State.UNCONFIRMED, State.EXPIRED)
@@ -93,7 +93,7 @@ def read(request: Request) -> Wanted:
     fields = {name: _zoned(value) if name in _TIMES else value for name, value in pairs if name in _FIELDS}
     metadata = {name.removeprefix(METADATA): value for name, value in pairs if name.startswith(METADATA)}
     refuse_many_filters(metadata)
-    query = checked(ListQuery, {**fields, "state": [value for name, value in pairs if name == "state"]}, "query")
+    query = validate(ListQuery, {**fields, "state": [value for name, value in pairs if name == "state"]}, "query")
     wanted = Filter(
         states=query.state,
         provider=query.provider,

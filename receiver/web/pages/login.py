@@ -21,7 +21,7 @@ from receiver.store import ended_sessions
 from receiver.web import access, sessions
 from receiver.web.pages import forms
 from receiver.web.pages.layout import redirect, render, services_of
-from receiver.web.pages.login_throttle import Throttle
+from receiver.web.pages.login_throttle import LoginThrottle
 
 LINK_SECONDS = 24 * 3600
 MAX_FIELDS = 10
@@ -44,7 +44,7 @@ async def show_login(request: Request) -> Response:
     """GET /login: the form, or the way in for whoever brings a login link or is in already."""
     query = _query(request)
     wanted = forms.local_path(query.get("next", "/"))
-    if access.session_of(request) is not None:
+    if access.current_session(request) is not None:
         return redirect(request, wanted)
     # Browsers and mail programs look at links ahead of people: that uses none up.
     if "token" in query and request.method == "GET" and "sec-purpose" not in request.headers:
@@ -59,18 +59,18 @@ async def show_login(request: Request) -> Response:
 
 async def log_in(request: Request) -> Response:
     """POST /login: an API token is the password."""
-    form, services = await forms.login_form(request), services_of(request)
+    form, services = await forms.read_login_form(request), services_of(request)
     wanted = forms.local_path(form.get("next", "/"))
-    throttle: Throttle = request.app.state.login_throttle
+    throttle: LoginThrottle = request.app.state.login_throttle
     client, now = request.client.host if request.client else "", services.clock()
     if pause := math.ceil(throttle.pause(client, now)):
         return _too_many(request, wanted, pause)
-    token = access.token_of(services, form.get("password", "").strip())
+    token = access.match_token(services, form.get("password", "").strip())
     if token is None:
-        throttle.fail(client, now)
+        throttle.record_failure(client, now)
         message = "That is none of this service's API tokens."
         return render(request, "login.html", 403, wanted=wanted, message=message)
-    if (before := access.session_of(request)) is not None:
+    if (before := access.current_session(request)) is not None:
         await sessions.end(request, before)
     response = redirect(request, wanted)
     sessions.start(request, response, token)
@@ -79,11 +79,11 @@ async def log_in(request: Request) -> Response:
 
 async def log_out(request: Request) -> Response:
     """POST /logout: the session is over, also for whoever has a copy of its cookie."""
-    await forms.our_form(request)
-    if (session := access.session_of(request)) is not None:
+    await forms.read_own_form(request)
+    if (session := access.current_session(request)) is not None:
         await sessions.end(request, session)
     response = redirect(request, "/login")
-    sessions.take_away(request, response)
+    sessions.delete_cookie(request, response)
     return response
 
 

@@ -12,7 +12,7 @@ MOST = 10_000
 """Addresses remembered at once."""
 
 
-class Throttle:
+class LoginThrottle:
     """Failures of the last minute, by who failed. Times are Unix milliseconds."""
 
     def __init__(self, most: int = MOST) -> None:
@@ -20,7 +20,7 @@ class Throttle:
         self._most = most
         self._failures: OrderedDict[str, list[int]] = OrderedDict()
 
-    def fail(self, client: str, now: int) -> None:
+    def record_failure(self, client: str, now: int) -> None:
         """Note that a client failed."""
         key = network_of(client)
         self._failures[key] = [*self._recent(key, now), now][-FAILURES:]

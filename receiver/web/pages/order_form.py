@@ -12,8 +12,8 @@ from receiver.core import wire
 from receiver.core.catalog import Kind, Model, Parameter
 from receiver.core.errors import Fault, Invalid, Unreadable
 from receiver.tasks.submission import NewTask, digest_of
-from receiver.web.api.requests import OrderBody, checked
-from receiver.web.pages.forms import Form, key_of
+from receiver.web.api.requests import OrderBody, validate
+from receiver.web.pages.forms import Form, read_key
 
 PREFIX = "input."
 EXTRA = "extra"
@@ -75,9 +75,9 @@ def offer(model: Model | None, form: Form, faults: Sequence[Fault] = ()) -> Orde
 def order(provider: str, name: str, model: Model | None, form: Form) -> NewTask:
     """Read the form as an order; raises `Invalid`, and `HTTPException` where its key is missing."""
     said = {"provider": provider, "model": name, "input": _input(model, form), "validate": AS_IS not in form}
-    body = checked(OrderBody, said)
+    body = validate(OrderBody, said)
     return NewTask(
-        body.provider, body.model, body.input, validate=body.validated, key=key_of(form), digest=digest_of(said)
+        body.provider, body.model, body.input, validate=body.validated, key=read_key(form), digest=digest_of(said)
     )
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from receiver.accounts import balance
+from receiver.accounts import fetch_balance
 from receiver.core.catalog import Model
 from receiver.core.errors import Conflict, Fault, Invalid, NotFound, StoreUnavailable
 from receiver.core.states import SETTLED
@@ -94,7 +94,7 @@ async def show_task(request: Request) -> Response:
 
 async def check_task(request: Request) -> Response:
     """POST /tasks/{id}/check: ask the provider now."""
-    await forms.our_form(request)
+    await forms.read_own_form(request)
     task_id = request.path_params["id"]
     await check_now(services_of(request), task_id)
     return redirect(request, f"/tasks/{task_id}?done=check")
@@ -102,7 +102,7 @@ async def check_task(request: Request) -> Response:
 
 async def cancel_task(request: Request) -> Response:
     """POST /tasks/{id}/cancel: never send a queued task."""
-    await forms.our_form(request)
+    await forms.read_own_form(request)
     task_id = request.path_params["id"]
     await submission.cancel(services_of(request), task_id)
     return redirect(request, f"/tasks/{task_id}?done=cancel")
@@ -110,14 +110,14 @@ async def cancel_task(request: Request) -> Response:
 
 async def retry_task(request: Request) -> Response:
     """POST /tasks/{id}/retry: order the same again, which spends."""
-    form = await forms.our_form(request)
-    task_id, _ = await submission.retry(services_of(request), request.path_params["id"], forms.key_of(form))
+    form = await forms.read_own_form(request)
+    task_id, _ = await submission.retry(services_of(request), request.path_params["id"], forms.read_key(form))
     return redirect(request, f"/tasks/{task_id}")
 
 
 async def adopt_task(request: Request) -> Response:
     """POST /tasks/{id}/adopt: a person says what became of an unclear task."""
-    form, services = await forms.our_form(request), services_of(request)
+    form, services = await forms.read_own_form(request), services_of(request)
     task_id = request.path_params["id"]
     if form.get("found") == "no":
         await adoption.not_bought(services, task_id)
@@ -137,7 +137,7 @@ async def show_new(request: Request) -> Response:
 
 async def order_task(request: Request) -> Response:
     """POST /new: order a task, which spends; what was typed is kept where it cannot be taken."""
-    form, services = await forms.our_form(request, forms.MAX_ORDER), services_of(request)
+    form, services = await forms.read_own_form(request, forms.MAX_ORDER), services_of(request)
     provider, name = form.get("provider", ""), form.get("model", "")
     try:
         order = order_form.order(provider, name, _model(request, provider, name), form)
@@ -153,16 +153,16 @@ async def order_task(request: Request) -> Response:
 
 async def keep_order(request: Request, error: StoreUnavailable) -> Response:
     """POST /new while the database is away: nothing is ordered, and nothing typed is lost."""
-    form = await forms.our_form(request, forms.MAX_ORDER)
+    form = await forms.read_own_form(request, forms.MAX_ORDER)
     fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
     return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
 
 
 async def ask_balance(request: Request) -> Response:
     """POST /providers/{name}/balance: ask a provider what is left, and show it with the rest."""
-    await forms.our_form(request)
+    await forms.read_own_form(request)
     name = request.path_params["name"]
-    return await show_providers(request, {name: await balance(services_of(request), name)})
+    return await show_providers(request, {name: await fetch_balance(services_of(request), name)})
 
 
 async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:

@@ -172,7 +172,7 @@ def live(directory: Path, **settings: str) -> Iterator[Live]:
         )
         made = Live(serving, port, provider_port, client, Links(given["RECEIVER_SECRET_KEYS"].split(","), url))
         yield made
-        assert '"fault"' not in made.log(), made.log()[-3000:]
+        assert '"unexpected_error"' not in made.log(), made.log()[-3000:]
         assert "Traceback" not in made.log(), made.log()[-3000:]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.serving.connections import HEADER_SECONDS
+from receiver.serving.connections import HEAD_SECONDS
 from tests.behaviour.families import REVID
 from tests.measuring import HANG, Duration, Stopwatch, longest, quantile
 from tests.torture.harness import Torture
@@ -85,7 +85,7 @@ def late(body: Act) -> Act:
 
     async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"P")
-        await asyncio.sleep(HEADER_SECONDS - 0.7)
+        await asyncio.sleep(HEAD_SECONDS - 0.7)
         await body(reader, writer)
 
     return act

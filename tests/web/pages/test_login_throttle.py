@@ -2,15 +2,15 @@
 
 import pytest
 
-from receiver.web.pages.login_throttle import FAILURES, SECONDS, Throttle, network_of
+from receiver.web.pages.login_throttle import FAILURES, SECONDS, LoginThrottle, network_of
 
 NOW = 1_790_000_000_000
 
 
-def failed(client: str, *, times: int = FAILURES, now: int = NOW) -> Throttle:
-    throttle = Throttle()
+def failed(client: str, *, times: int = FAILURES, now: int = NOW) -> LoginThrottle:
+    throttle = LoginThrottle()
     for _ in range(times):
-        throttle.fail(client, now)
+        throttle.record_failure(client, now)
     return throttle
 
 
@@ -21,7 +21,7 @@ def test_one_failure_fewer_costs_no_pause() -> None:
 def test_the_pause_ends_a_minute_after_the_first_of_the_failures() -> None:
     throttle = failed("192.0.2.1", times=1)
     for _ in range(FAILURES):
-        throttle.fail("192.0.2.1", NOW + 30_000)
+        throttle.record_failure("192.0.2.1", NOW + 30_000)
     assert throttle.pause("192.0.2.1", NOW + 30_000) == SECONDS
     assert throttle.pause("192.0.2.1", NOW + 89_999) == 0.001
     assert throttle.pause("192.0.2.1", NOW + 90_000) == 0
@@ -50,11 +50,11 @@ def test_clients_are_told_apart_by_what_one_customer_has(client: str, network: s
 
 @pytest.mark.row("F8")
 def test_it_remembers_no_more_than_it_can_hold_and_forgets_the_quiet_first() -> None:
-    throttle = Throttle(100)
+    throttle = LoginThrottle(100)
     for number in range(300):
         for _ in range(FAILURES):
-            throttle.fail(f"10.0.{number >> 8}.{number & 255}", NOW)
-        throttle.fail("192.0.2.1", NOW)
+            throttle.record_failure(f"10.0.{number >> 8}.{number & 255}", NOW)
+        throttle.record_failure("192.0.2.1", NOW)
     kept = [number for number in range(300) if throttle.pause(f"10.0.{number >> 8}.{number & 255}", NOW)]
     assert kept == list(range(201, 300))
     assert throttle.pause("192.0.2.1", NOW) > 0
