@@ -1,6 +1,6 @@
 """Times in words for the pages: relative for reading, absolute in UTC for comparing. Pure.
 
-Everything here takes Unix milliseconds; what time it is now, the caller says.
+Everything here takes Unix milliseconds; the caller says what time it is now.
 """
 
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def span(milliseconds: int) -> str:
-    """Say how long something lasts, in its two largest units; what ends before it began lasts 0 s."""
+def format_duration(milliseconds: int) -> str:
+    """Return a duration in its two largest units, such as "2 h 5 min"; a negative one is "0 s"."""
     milliseconds = max(milliseconds, 0)
     if milliseconds < MINUTE:
         return f"{milliseconds // SECOND} s"
@@ -24,20 +24,20 @@ def span(milliseconds: int) -> str:
     return f"{milliseconds // MINUTE} min" + (f" {rest} s" if rest and milliseconds < 10 * MINUTE else "")
 
 
-def took(milliseconds: int) -> str:
-    """Say how long a request took: tenths of a second count."""
+def format_elapsed(milliseconds: int) -> str:
+    """Return how long a request took; under ten seconds to a tenth of a second."""
     if milliseconds < SECOND // 10:
         return "under 0.1 s"
-    return f"{milliseconds / SECOND:.1f} s" if milliseconds < 10 * SECOND else span(milliseconds)
+    return f"{milliseconds / SECOND:.1f} s" if milliseconds < 10 * SECOND else format_duration(milliseconds)
 
 
-def relative(at: int, now: int) -> str:
-    """Say how far away a moment is."""
+def format_relative(at: int, now: int) -> str:
+    """Return how far away a time is, such as "in 5 s" or "2 h ago"."""
     if abs(at - now) < SECOND:
         return "now"
-    return f"in {span(at - now)}" if at > now else f"{span(now - at)} ago"
+    return f"in {format_duration(at - now)}" if at > now else f"{format_duration(now - at)} ago"
 
 
-def absolute(at: int) -> str:
-    """Write a moment in UTC, to the second."""
+def format_absolute(at: int) -> str:
+    """Return a time in UTC, to the second."""
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

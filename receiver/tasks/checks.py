@@ -13,7 +13,7 @@ import structlog
 from receiver.core.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.core.messages import Event, Problem, Remote, Source
 from receiver.core.states import SETTLED, State, Via
-from receiver.core.times import span
+from receiver.core.times import format_duration
 from receiver.lifecycle.apply import apply
 from receiver.lifecycle.pending import came_during, read_pending
 from receiver.lifecycle.spending_limits import never_sent
@@ -223,5 +223,5 @@ def expire(tx: Transaction, row: TaskRow, context: Context) -> None:
     elif row.empties and row.state not in SETTLED:
         apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
     if row.state not in SETTLED:
-        words = f"No result arrived within {span(round(context.schedule.deadline * 1000))}."
+        words = f"No result arrived within {format_duration(round(context.schedule.deadline * 1000))}."
         transition(tx, row, State.EXPIRED, Via.CLOCK, context, why=never_sent(row) or Problem("deadline", words))

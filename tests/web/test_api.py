@@ -214,7 +214,7 @@ async def test_a_body_that_is_too_large_or_encoded_is_refused(service: Service) 
     assert_problem(answer, 415)
 
 
-async def test_a_wrong_method_is_told_of_all_that_the_path_takes(service: Service) -> None:
+async def test_the_answer_to_a_wrong_method_names_every_right_one(service: Service) -> None:
     answer = await service.client.put("/api/tasks")
     assert_problem(answer, 405)
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
@@ -323,7 +323,7 @@ async def test_wait_answers_as_soon_as_the_task_is_expired(service: Service) -> 
     assert (await asyncio.wait_for(waiting, EARLIER))["state"] == "expired"
 
 
-async def test_wait_hears_of_other_processes_too(stage: Stage) -> None:
+async def test_wait_notices_changes_by_other_processes(stage: Stage) -> None:
     async with stage.serve() as one, stage.serve() as other:
         stage.provider.on_create(REVID, says(REVID.accepted("r-1")))
         task = await one.order(REVID.order())

@@ -38,7 +38,7 @@ def test_the_body_that_has_been_arriving_for_longest_is_evicted() -> None:
         assert evicted == ["first"], "what was evicted takes no more"
 
 
-def test_a_body_that_has_arrived_stays_and_the_newest_is_turned_away() -> None:
+def test_a_complete_body_stays_and_the_newest_is_refused() -> None:
     evicted: list[str] = []
     budget = BodyBudget(100)
     with share(budget, evicted, "stored") as stored:

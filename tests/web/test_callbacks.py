@@ -130,9 +130,7 @@ def mutations(path: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", list(mutations("/callbacks/revid/tsk_x.sig")))
-async def test_what_is_no_token_of_this_provider_is_not_found_and_nothing_more_is_told(
-    name: str, service: Service
-) -> None:
+async def test_an_unknown_token_is_not_found_and_nothing_more_is_revealed(name: str, service: Service) -> None:
     task = await ordered(service)
     answer = await service.deliver(mutations(service.link(task["id"]))[name], DONE)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
@@ -281,7 +279,7 @@ async def test_what_cannot_be_stored_is_a_503_within_four_seconds_and_works_agai
     assert (task["state"], task["deliveries"]) == ("succeeded", 1), "nothing of what was answered with 503 was stored"
 
 
-async def test_a_lock_that_passes_in_time_is_not_noticed(service: Service) -> None:
+async def test_a_short_lock_is_not_noticed(service: Service) -> None:
     task = await ordered(service)
     with service.database.locked():
         delivering = asyncio.create_task(service.call_back(task["id"], DONE))

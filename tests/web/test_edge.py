@@ -96,7 +96,7 @@ STRANGERS = {
 
 @pytest.mark.row("F5")
 @pytest.mark.parametrize("who", STRANGERS)
-async def test_every_route_tells_strangers_from_friends(service: Service, who: str) -> None:
+async def test_every_route_requires_its_authorization(service: Service, who: str) -> None:
     asked = 0
     for method, path in endpoints(service.app.routes):
         answer = await ask(service.stranger, method, path, headers=STRANGERS[who])
@@ -132,7 +132,7 @@ async def test_a_session_reads_everything_and_changes_nothing_without_a_forms_to
 
 
 @pytest.mark.row("F5")
-async def test_what_is_not_there_is_told_from_nothing_else_by_nothing(service: Service) -> None:
+async def test_all_answers_about_unknown_tokens_and_tasks_look_alike(service: Service) -> None:
     """Neither a guessed id, nor one of another shape, nor another account's callback."""
     token = (service.app.state.services.links.callback_url("revid", NOBODY) or "").rpartition("/")[2]
     callbacks = [f"/callbacks/{account}/{text}" for account in ("revid", "apixo", "nobody") for text in (token, "x")]
@@ -196,7 +196,7 @@ def assert_harmless(answer: httpx.Response) -> None:
         assert answer.headers["content-type"].startswith(kinds), where
 
 
-async def test_a_fault_of_ours_is_harmless_in_a_browser_too(stage: Stage) -> None:
+async def test_the_answer_to_an_unexpected_error_is_harmless_in_a_browser_too(stage: Stage) -> None:
     async with stage.serve() as service:
         service.app.state.services = None
         transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)

@@ -86,7 +86,7 @@ async def test_metrics_are_true_over_several_processes(stage: Stage) -> None:
         assert (await one.client.get("/metrics")).text == (await other.client.get("/metrics")).text
 
 
-async def test_metrics_tell_when_somebody_last_swept(service: Service) -> None:
+async def test_metrics_show_when_a_sweep_last_ran(service: Service) -> None:
     name = "receiver_poller_seen_timestamp_seconds"
 
     async def seen() -> list[float]:
@@ -132,7 +132,7 @@ async def test_openapi_is_3_1_and_every_reference_leads_somewhere(openapi: dict[
         assert place
 
 
-async def test_openapi_tells_of_every_endpoint_for_machines(openapi: dict[str, Any], service: Service) -> None:
+async def test_openapi_describes_every_endpoint_of_the_api(openapi: dict[str, Any], service: Service) -> None:
     routes = {
         (method, re.sub(r":\w+}", "}", route.path))
         for route in service.app.routes
@@ -153,7 +153,7 @@ async def test_openapi_knows_every_field_of_a_task(openapi: dict[str, Any], serv
     assert task["state"] in schema["properties"]["state"]["enum"]
 
 
-async def test_openapi_tells_of_both_orders_and_leads_from_a_new_task_to_its_calls(openapi: dict[str, Any]) -> None:
+async def test_openapi_describes_both_orders_and_links_a_new_task_to_its_operations(openapi: dict[str, Any]) -> None:
     create = openapi["paths"]["/api/tasks"]["post"]
     forms = create["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
     assert [set(form["required"]) for form in forms] == [

@@ -20,7 +20,7 @@ async def limited(empty: Path, tmp_path: Path) -> AsyncIterator[Site]:
         yield site
 
 
-async def test_an_order_dearer_than_a_days_limit_comes_back_with_what_was_typed(limited: Site) -> None:
+async def test_an_order_over_a_days_limit_comes_back_with_what_was_typed(limited: Site) -> None:
     page = await limited.page(REVID)
     form = page.forms["/rx/new"] | {"input.prompt": "a boat", "input.n_frames": "15"}
     answer = await limited.post("/new", form)
@@ -31,7 +31,7 @@ async def test_an_order_dearer_than_a_days_limit_comes_back_with_what_was_typed(
     assert (await limited.post("/new", form | {"input.n_frames": "10"})).status_code == 303
 
 
-async def test_ordering_again_what_is_too_dear_says_why_and_orders_nothing(limited: Site) -> None:
+async def test_ordering_again_over_the_limit_says_why_and_orders_nothing(limited: Site) -> None:
     task_id = await limited.add(State.FAILED, input='{"prompt": "a boat", "n_frames": "15"}')
     form = (await limited.page(f"/tasks/{task_id}")).forms[f"/rx/tasks/{task_id}/retry"]
     answer = await limited.post(f"/tasks/{task_id}/retry", form)
@@ -41,12 +41,12 @@ async def test_ordering_again_what_is_too_dear_says_why_and_orders_nothing(limit
     assert limited.outbound.bought == []
 
 
-async def test_the_page_of_providers_tells_the_limits_and_for_how_long_an_unconfirmed_task_counts(
+async def test_the_providers_page_shows_the_limits_and_how_long_an_unconfirmed_task_counts(
     limited: Site,
 ) -> None:
     text = (await limited.page("/providers")).text
-    assert "At most 4 tasks run at once; an unconfirmed one counts for 15 min." in text
-    assert "At most 55.5 credits are spent a day." in text
+    assert "At most 4 tasks run at once; an unconfirmed task counts for 15 min." in text
+    assert "At most 55.5 credits are spent per day." in text
 
 
 NOTHING = [

@@ -50,7 +50,7 @@ async def test_wrong_password_gives_no_session(site: Site) -> None:
     async with stranger(site) as browser:
         answer = await browser.post("/login", data={"password": TOKEN + "x", "next": "/providers"})
         assert answer.status_code == 403
-        assert "none of this service's API tokens" in Page(answer).text
+        assert "That API token is not valid." in Page(answer).text
         assert Page(answer).forms["/login"]["next"] == "/providers"
         assert not browser.cookies
 
@@ -128,7 +128,7 @@ async def test_what_strangers_write_adds_no_markup(site: Site) -> None:
     for page in (hostile, hostile_list):
         assert not [url for url in page.all("href") + page.all("src") if "javascript" in url.lower()]
     assert "{{ 7*7 }}" in hostile.text
-    assert "not a web address, so no link" in hostile.text
+    assert "not a web address, so not a link" in hostile.text
 
 
 @pytest.mark.row("F1")
@@ -148,7 +148,7 @@ async def test_history_shows_no_secrets(site: Site) -> None:
 
 
 @pytest.mark.row("F1")
-async def test_player_loads_nothing_by_itself_and_links_tell_nobody(site: Site) -> None:
+async def test_a_player_loads_nothing_by_itself_and_links_send_no_referrer(site: Site) -> None:
     page = await site.page(f"/tasks/{await tell(site, 'calm', 'https://cdn.example/a.mp4')}")
     players = [given for tag, given in page.elements if tag == "video"]
     assert [(given["src"], given["preload"]) for given in players] == [("https://cdn.example/a.mp4", "none")]
@@ -215,7 +215,7 @@ async def test_pages_have_no_inline_script_or_style_and_load_nothing_foreign(sit
         assert not [url for url in page.all("src") + page.all("href") if not url.startswith(("/", "#"))]
 
 
-async def test_static_files_are_asked_for_again_by_tag(site: Site) -> None:
+async def test_static_files_are_revalidated_by_etag(site: Site) -> None:
     first = await site.browser.get("/static/page.css")
     assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
     again = await site.browser.get("/static/page.css", headers={"If-None-Match": first.headers["etag"]})
@@ -230,16 +230,16 @@ async def test_each_state_says_what_it_means(site: Site, state: State) -> None:
     meaning = wording.MEANINGS[state]
     page = await site.page(f"/tasks/{await site.add(state)}")
     assert meaning.headline in page.text
-    assert meaning.says in page.text
+    assert meaning.text in page.text
     assert meaning.advice in page.text
     assert f"state-{state}" in " ".join(page.all("class"))
 
 
-async def test_task_that_expired_in_the_queue_was_never_taken(site: Site) -> None:
+async def test_a_task_that_expired_in_the_queue_was_never_accepted(site: Site) -> None:
     task_id = await site.add(State.EXPIRED)
     move = {"from": "queued", "to": "expired", "via": "clock"}
     await site.services.store.write(lambda tx: journal.note(tx, task_id, NOW, "move", move))
-    assert wording.NEVER_TAKEN.says in (await site.page(f"/tasks/{task_id}")).text
+    assert wording.NEVER_ACCEPTED.text in (await site.page(f"/tasks/{task_id}")).text
 
 
 @pytest.mark.parametrize(
@@ -279,11 +279,11 @@ async def test_check_asks_the_provider_and_says_so(site: Site) -> None:
     answer = await site.post(f"/tasks/{task_id}/check", form)
     assert answer.status_code == 303
     page = await site.page(answer.headers["location"])
-    assert wording.DONE["check"] in page.text
+    assert wording.ACTION_RESULTS["check"] in page.text
     assert "Status check: late" in page.text
 
 
-async def test_cancel_withdraws_a_queued_task_and_only_that(site: Site) -> None:
+async def test_only_a_queued_task_can_be_cancelled(site: Site) -> None:
     task_id = await site.add(State.QUEUED)
     form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/cancel"]
     assert (await site.post(f"/tasks/{task_id}/cancel", form)).status_code == 303
@@ -294,7 +294,7 @@ async def test_cancel_withdraws_a_queued_task_and_only_that(site: Site) -> None:
     assert f"/tasks/{task_id}" in Page(again).all("href")
 
 
-async def test_an_unclear_task_is_resolved_by_hand_on_its_page(site: Site) -> None:
+async def test_an_unconfirmed_task_is_resolved_by_hand_on_its_page(site: Site) -> None:
     there, not_there = await site.add(State.UNCONFIRMED), await site.add(State.UNCONFIRMED)
     for task_id, said in ((there, {"found": "yes", "remote_id": "r-1"}), (not_there, {"found": "no"})):
         form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/adopt"]
@@ -316,7 +316,7 @@ async def test_ordering_again_names_the_price_and_buys_once(real: Site) -> None:
     assert [task.retry_of for task in await real.tasks()] == [task_id, None]
 
 
-async def test_long_overdue_look_makes_the_page_wonder(site: Site) -> None:
+async def test_a_long_overdue_check_suggests_that_no_poller_runs(site: Site) -> None:
     task_id = await site.add(State.RUNNING, remote_id="r", next_check_at=NOW - 300_000)
     assert "overdue by 5 min; is the poller running?" in (await site.page(f"/tasks/{task_id}")).text
     assert "overdue by 5 min" in (await site.page("/")).text
@@ -369,11 +369,11 @@ async def test_list_goes_on_by_cursor_and_keeps_its_filter(site: Site) -> None:
     assert "/?state=cancelled" in rest.all("href")
 
 
-async def test_what_needs_a_look_stands_first(site: Site) -> None:
-    assert "Needs a look" not in (await site.page("/")).text
+async def test_tasks_that_need_attention_stand_first(site: Site) -> None:
+    assert "Needs attention" not in (await site.page("/")).text
     await site.add(State.UNCONFIRMED, error_code="timeout")
     page = await site.page("/")
-    assert "Needs a look" in page.text
+    assert "Needs attention" in page.text
     assert "may have been bought" in page.text
 
 
@@ -457,12 +457,12 @@ async def test_changed_form_under_the_same_key_is_not_bought_unasked(site: Site)
     assert len(site.outbound.bought) == 1
     again = Page(answer)
     assert again.forms["/new"]["input.prompt"] == "a train"
-    assert "this is a second order" in again.text
+    assert "Send it again for a second order" in again.text
     assert (await site.post("/new", again.forms["/new"])).status_code == 303
     assert len(site.outbound.bought) == 2
 
 
-async def test_database_that_is_away_costs_nothing_typed(site: Site) -> None:
+async def test_an_unavailable_database_loses_nothing_typed(site: Site) -> None:
     form = (await site.page(REVID)).forms["/new"] | {"input.prompt": "a boat"}
     site.app.state.services = replace(site.services, store=Gone())
     answer = await site.post("/new", form)
@@ -491,9 +491,9 @@ async def test_model_without_documented_parameters_takes_json(site: Site) -> Non
     form = page.forms["/new"] | {"input.prompt": "a boat"}
     broken = await site.post("/new", form | {"extra": "[1]"})
     assert broken.status_code == 422
-    assert "Further parameters is JSON, but not an object" in Page(broken).text
+    assert "More parameters is JSON, but not an object" in Page(broken).text
     twice = await site.post("/new", form | {"extra": '{"prompt": "x"}'})
-    assert "gives prompt a second time" in Page(twice).text
+    assert "repeats prompt, which has its own field" in Page(twice).text
     owned = await site.post("/new", form | {"extra": '{"callBackUrl": "x"}'})
     assert "callBackUrl: is filled in by this service" in Page(owned).text
     assert (await site.post("/new", form | {"extra": '{"seed": 7}'})).status_code == 303
@@ -502,7 +502,7 @@ async def test_model_without_documented_parameters_takes_json(site: Site) -> Non
 
 
 @pytest.mark.parametrize(("provider", "model"), [("nobody", "m"), ("revid", ""), ("revid", "m" * 201)])
-async def test_unknown_provider_or_impossible_model_is_said(site: Site, provider: str, model: str) -> None:
+async def test_an_unknown_provider_or_invalid_model_is_named(site: Site, provider: str, model: str) -> None:
     form = (await site.page(REVID)).forms["/new"] | {"provider": provider, "model": model, "input.prompt": "x"}
     answer = await site.post("/new", form)
     assert answer.status_code == 422
@@ -511,6 +511,6 @@ async def test_unknown_provider_or_impossible_model_is_said(site: Site, provider
 
 @pytest.mark.parametrize(("provider", "name"), [(name, model) for name, f in FAMILIES.items() for model in f.models])
 def test_every_model_of_the_catalog_has_a_form(provider: str, name: str) -> None:
-    shown = order_form.offer(FAMILIES[provider].models[name], {})
+    shown = order_form.build_form(FAMILIES[provider].models[name], {})
     assert [field.label for field in shown.fields][:1]
     assert all(not field.required for field in shown.fields) or shown.validates

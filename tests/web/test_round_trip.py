@@ -74,7 +74,7 @@ async def test_a_body_that_was_changed_is_noticed(service: Service) -> None:
     assert body_was_changed(answer, probe)
 
 
-async def test_whoever_has_no_key_of_ours_gets_what_any_unknown_callback_url_gets(service: Service) -> None:
+async def test_without_our_key_a_probe_gets_the_answer_of_an_unknown_callback_url(service: Service) -> None:
     service.provider.on_create(REVID)
     await service.order(REVID.order())
     (created,) = service.provider.bought()

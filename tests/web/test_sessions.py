@@ -122,7 +122,7 @@ async def test_a_preset_cookie_is_never_adopted(site: Site) -> None:
 
 
 @pytest.mark.row("F3")
-async def test_a_text_signed_for_something_else_is_no_session(site: Site) -> None:
+async def test_a_text_signed_for_another_purpose_is_no_session(site: Site) -> None:
     links, value = site.services.links, f"id.{NOW}.{NOW}"
     for purpose in ("session", "form", "login link", "session of ", f"session of {OTHER}", f"session of {TOKEN}"):
         assert not await is_in(site, links.sign_timed(purpose, value)), purpose
@@ -133,7 +133,7 @@ async def test_a_text_signed_for_something_else_is_no_session(site: Site) -> Non
 
 
 @pytest.mark.row("F3")
-async def test_of_two_cookies_the_false_one_lets_nobody_in(site: Site) -> None:
+async def test_of_two_cookies_the_forged_one_opens_nothing(site: Site) -> None:
     async with stranger(site) as browser:
         pair = f"{COOKIE}=false; {COOKIE}=false as well"
         assert (await browser.get("/providers", headers={"Cookie": pair})).status_code == 303
@@ -143,7 +143,7 @@ async def test_of_two_cookies_the_false_one_lets_nobody_in(site: Site) -> None:
 
 
 @pytest.mark.row("F3")
-async def test_logout_kills_every_copy_of_the_cookie(site: Site) -> None:
+async def test_logout_invalidates_every_copy_of_the_cookie(site: Site) -> None:
     """A stolen one, too, also for reading the API, and in a process that starts later."""
     stolen = site.browser.cookies[COOKIE]
     other = cookies(await log_in(site))[COOKIE].value
@@ -160,7 +160,7 @@ async def test_logout_kills_every_copy_of_the_cookie(site: Site) -> None:
 
 
 @pytest.mark.row("F3")
-async def test_logout_takes_the_secure_cookie_away_in_words_that_a_browser_heeds(real: Site) -> None:
+async def test_logout_deletes_the_secure_cookie_with_the_attributes_a_browser_requires(real: Site) -> None:
     async with stranger(real, PUBLIC) as browser:
         await browser.post("/login", data={"password": TOKEN})
         form = Page(await browser.get("/")).forms["/rx/logout"]
@@ -169,7 +169,7 @@ async def test_logout_takes_the_secure_cookie_away_in_words_that_a_browser_heeds
 
 
 @pytest.mark.row("F3")
-async def test_a_logout_that_cannot_be_stored_is_not_said_to_be_done(site: Site) -> None:
+async def test_a_logout_that_cannot_be_stored_is_an_error(site: Site) -> None:
     form = (await site.page("/")).forms["/logout"]
     site.app.state.services = replace(site.services, store=Gone())
     answer = await site.post("/logout", form)
@@ -177,14 +177,14 @@ async def test_a_logout_that_cannot_be_stored_is_not_said_to_be_done(site: Site)
 
 
 @pytest.mark.row("F3")
-async def test_while_nobody_can_say_whether_a_session_ended_it_opens_nothing(site: Site) -> None:
+async def test_while_the_database_is_unavailable_a_session_opens_nothing(site: Site) -> None:
     site.app.state.services = replace(site.services, store=Gone())
     for path in ("/", "/new", "/providers", "/tasks/x"):
         assert (await site.browser.get(path)).status_code == 503
 
 
 @pytest.mark.row("F3")
-async def test_a_session_dies_with_the_token_that_opened_it(empty: Path, tmp_path: Path) -> None:
+async def test_a_session_ends_with_the_token_that_opened_it(empty: Path, tmp_path: Path) -> None:
     tokens = (SecretStr(TOKEN), SecretStr(OTHER))
     async with opened(empty, tmp_path, {}, api_tokens=tokens) as site:
         first, second = [cookies(await log_in(site, token=token))[COOKIE].value for token in (TOKEN, OTHER)]
@@ -201,7 +201,7 @@ async def test_a_session_dies_with_the_token_that_opened_it(empty: Path, tmp_pat
 
 
 @pytest.mark.row("F3")
-async def test_a_session_that_nobody_uses_is_over_after_three_days(timed: Site, clock: Clock) -> None:
+async def test_an_unused_session_ends_after_three_days(timed: Site, clock: Clock) -> None:
     idle = timed.browser.cookies[COOKIE]
     clock.advance(2 * DAY)
     assert (await timed.browser.get("/")).status_code == 200  # a person opens a page
@@ -213,7 +213,7 @@ async def test_a_session_that_nobody_uses_is_over_after_three_days(timed: Site, 
 
 
 @pytest.mark.row("F3")
-async def test_a_session_is_over_after_two_weeks_however_it_is_used(timed: Site, clock: Clock) -> None:
+async def test_a_session_ends_after_two_weeks_however_it_is_used(timed: Site, clock: Clock) -> None:
     for _ in range(13):
         clock.advance(DAY)
         assert (await timed.browser.get("/")).status_code == 200
@@ -259,7 +259,7 @@ async def test_a_login_link_opens_the_pages_once_also_after_a_restart(site: Site
         (303, True),
         (200, False),
     ]
-    assert "was used before" in Page(second).text
+    assert "was already used" in Page(second).text
     site.app.state.services = again = Services.open(site.services.settings, clock=lambda: NOW)
     assert (await follow(site, link)).status_code == 200
     assert (await follow(site, link_token(again.links, again.settings))).status_code == 303
@@ -267,14 +267,14 @@ async def test_a_login_link_opens_the_pages_once_also_after_a_restart(site: Site
 
 
 @pytest.mark.row("F3")
-async def test_of_many_who_open_a_login_link_at_once_one_gets_in(site: Site) -> None:
+async def test_a_login_link_opened_many_times_at_once_lets_one_in(site: Site) -> None:
     link = link_token(site.services.links, site.services.settings)
     answers = await asyncio.gather(*(follow(site, link) for _ in range(20)))
     assert sorted(answer.status_code for answer in answers) == [200] * 19 + [303]
 
 
 @pytest.mark.row("F3")
-async def test_looking_at_a_login_link_ahead_does_not_use_it_up(site: Site) -> None:
+async def test_prefetching_a_login_link_does_not_use_it_up(site: Site) -> None:
     link = link_token(site.services.links, site.services.settings)
     async with stranger(site) as browser:
         assert (await browser.head("/login", params={"token": link})).status_code == 200
@@ -284,7 +284,7 @@ async def test_looking_at_a_login_link_ahead_does_not_use_it_up(site: Site) -> N
 
 
 @pytest.mark.row("F3")
-async def test_a_login_link_dies_with_the_token_that_it_was_made_for(site: Site) -> None:
+async def test_a_login_link_ends_with_the_token_that_it_was_made_for(site: Site) -> None:
     link = link_token(site.services.links, site.services.settings)
     settings = site.services.settings.model_copy(update={"api_tokens": (SecretStr(OTHER),)})
     site.app.state.services = replace(site.services, settings=settings)
@@ -292,7 +292,7 @@ async def test_a_login_link_dies_with_the_token_that_it_was_made_for(site: Site)
 
 
 @pytest.mark.row("F3")
-async def test_what_the_sandbox_gave_opens_nothing_of_the_service_with_real_keys(empty: Path, tmp_path: Path) -> None:
+async def test_sessions_of_the_sandbox_open_nothing_of_the_service_with_real_keys(empty: Path, tmp_path: Path) -> None:
     """On the same data directory they share signing keys and API token, and a browser sends the same cookies."""
     given: dict[bool, tuple[str, str]] = {}
     for sandbox in (True, False):
@@ -308,7 +308,7 @@ async def test_what_the_sandbox_gave_opens_nothing_of_the_service_with_real_keys
 
 
 @pytest.mark.row("F3")
-async def test_a_login_link_is_not_used_up_where_that_cannot_be_written_down(site: Site) -> None:
+async def test_a_login_link_stays_valid_where_its_use_cannot_be_stored(site: Site) -> None:
     link = link_token(site.services.links, site.services.settings)
     there, site.app.state.services = site.services, replace(site.services, store=Gone())
     refused = await follow(site, link)
@@ -326,7 +326,7 @@ async def guess(site: Site, client: str, given: str = "x") -> httpx.Response:
 
 
 @pytest.mark.row("F8")
-async def test_a_thousand_guesses_a_minute_are_not_looked_at(timed: Site, clock: Clock, torture: Torture) -> None:
+async def test_guesses_over_the_limit_are_refused_unread(timed: Site, clock: Clock, torture: Torture) -> None:
     looked_at, guesses, watch = 0, torture.size(200, 1000), Stopwatch()
     for _ in range(guesses):
         looked_at += (await guess(timed, "192.0.2.1")).status_code == 403
@@ -336,14 +336,14 @@ async def test_a_thousand_guesses_a_minute_are_not_looked_at(timed: Site, clock:
 
 
 @pytest.mark.row("F8")
-async def test_whoever_guessed_too_often_waits_also_with_the_right_token(timed: Site, clock: Clock) -> None:
+async def test_after_too_many_guesses_the_right_token_waits_too(timed: Site, clock: Clock) -> None:
     for _ in range(FAILURES):
         assert (await guess(timed, "192.0.2.1")).status_code == 403
         clock.advance(1)
     refused = await guess(timed, "192.0.2.1", TOKEN)
     wait = SECONDS - FAILURES
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(wait))
-    assert f"Too many wrong tokens came from your address. None is looked at for {wait} s" in Page(refused).text
+    assert f"Too many wrong API tokens from your address. Wait {wait} s" in Page(refused).text
     assert Page(refused).forms["/login"]["next"] == "/providers"
     assert not refused.cookies
     clock.advance(wait - 1)
@@ -353,7 +353,7 @@ async def test_whoever_guessed_too_often_waits_also_with_the_right_token(timed: 
 
 
 @pytest.mark.row("F8")
-async def test_who_guesses_keeps_nobody_else_out(timed: Site) -> None:
+async def test_guesses_block_no_other_client(timed: Site) -> None:
     for _ in range(FAILURES + 1):
         await guess(timed, "2001:db8:0:1::1")
     assert (await guess(timed, "2001:db8:0:1:ffff::2", TOKEN)).status_code == 429, "the same customer"

@@ -1,1 +1,1 @@
-"""The pages for people: they work without JavaScript, and nothing is fetched from other hosts."""
+"""The pages in the browser: they work without JavaScript and fetch nothing from other hosts."""

@@ -1,6 +1,6 @@
-"""Reads what a page's form posts, and makes sure that it was one of our own forms.
+"""Reads what a form posts, and verifies that the form came from one of our own pages (CSRF protection).
 
-The handlers in `pages` call it before anything else. It never changes anything, and it never needs JavaScript.
+The handlers in `routes` call it before anything else. It changes nothing, and it needs no JavaScript.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from receiver.web.bodies import body_share, read_body
 from receiver.web.pages.layout import MAX_RETURN_PATH
 
 MAX_ORDER = 2 * 1024 * 1024
-"""Bytes of the form of an order, whose parameters may be long."""
+"""Bytes of an order form, whose parameters may be long."""
 MAX_FORM = 16 * 1024
 """Bytes of every other form."""
 MAX_FIELDS = 200
@@ -26,21 +26,21 @@ URLENCODED = "application/x-www-form-urlencoded"
 OWN_SITE = frozenset({"same-origin", "none"})
 
 Form = dict[str, str]
-NOT_OUR_FORM = "This form was sent from somewhere else, so nothing was done. Open the page here and try again."
+NOT_OUR_FORM = "This form did not come from this page; nothing was changed. Reload and try again."
 
 
 async def read_own_form(request: Request, limit: int = MAX_FORM) -> Form:
-    """Read a form of this session, once, whose body is at most `limit` bytes; raises `HTTPException` 403 for any other.
+    """Return the fields of a form of this session, of at most `limit` bytes; raises `HTTPException` 403 for any other.
 
-    Only who is logged in gets here, so a body is never read before it is known whose it is.
+    Only logged-in users get here, so no body is read before its sender is known. The body is read once.
     """
-    known: Form | None = getattr(request.state, "form", None)
-    if known is not None:
-        return known
+    cached: Form | None = getattr(request.state, "form", None)
+    if cached is not None:
+        return cached
     refuse_other_sites(request, {"null"})
     _require_form(request)
     body = await read_body(request, limit)
-    form = await asyncio.to_thread(_parsed, body) if len(body) > MAX_FORM else _parsed(body)
+    form = await asyncio.to_thread(_parse, body) if len(body) > MAX_FORM else _parse(body)
     if not access.is_own_form(request, form.get("csrf", "")):
         raise HTTPException(403, NOT_OUR_FORM)
     request.state.form = form
@@ -48,11 +48,11 @@ async def read_own_form(request: Request, limit: int = MAX_FORM) -> Form:
 
 
 async def read_login_form(request: Request) -> Form:
-    """Read the login form, which has no session to prove itself with; raises `HTTPException` 403 for a foreign one."""
+    """Return the fields of the login form, which has no session yet; raises `HTTPException` 403 for another site's."""
     refuse_other_sites(request, ())
     _require_form(request)
     with body_share(request) as share:
-        return _parsed(await read_body(request, MAX_FORM, share))
+        return _parse(await read_body(request, MAX_FORM, share))
 
 
 def _require_form(request: Request) -> None:
@@ -60,51 +60,51 @@ def _require_form(request: Request) -> None:
         raise HTTPException(415, f"Send a form as {URLENCODED}.")
 
 
-def _parsed(body: bytes) -> Form:
-    """Parse a form; of a field given twice the last counts."""
+def _parse(body: bytes) -> Form:
+    """Return the fields of a form; of a field that is given twice the last counts."""
     try:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
-        raise HTTPException(400, f"At most {MAX_FIELDS} fields are taken.") from error
-    # A text area sends every line end as CRLF.
+        raise HTTPException(400, f"At most {MAX_FIELDS} fields are accepted.") from error
+    # A text area sends every newline as CRLF.
     return {name: value.replace("\r\n", "\n") for name, value in pairs}
 
 
-def refuse_other_sites(request: Request, besides: Collection[str]) -> None:
-    """Refuse a request that a browser says comes from another site; raises `HTTPException` 403.
+def refuse_other_sites(request: Request, allowed_origins: Collection[str]) -> None:
+    """Raise `HTTPException` 403 where the browser says that the request comes from another site.
 
-    An older browser says only the origin, which may be one of those `besides`: our pages give it no referrer to go by,
-    so it sends their forms with "null". A form of a session then proves itself with its token.
+    An older browser sends only the origin, which may also be one of the `allowed_origins`: since our pages forbid a
+    referrer, it sends their forms with the origin "null". The session's CSRF token then decides.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
     if site is not None:
-        ours = site in OWN_SITE
+        is_ours = site in OWN_SITE
     else:
-        ours = origin is None or origin in besides or origin.partition("://")[2] in _own_hosts(request)
-    if not ours:
+        is_ours = origin is None or origin in allowed_origins or origin.partition("://")[2] in _own_hosts(request)
+    if not is_ours:
         raise HTTPException(403, NOT_OUR_FORM)
 
 
 def _own_hosts(request: Request) -> set[str]:
-    """Name the hosts that a form of ours may come from: the one asked for, and the public one, before any proxy."""
+    """Return the hosts that our forms may come from: the requested one, and the public one in front of a proxy."""
     services: Services = request.app.state.services
     return {request.headers.get("host", ""), urlsplit(services.settings.public_url or "").netloc} - {""}
 
 
 def local_path(given: str) -> str:
-    """Return a path of ours to go on to; `/` for anything that could lead elsewhere."""
-    ours = given.startswith("/") and "//" not in given and "\\" not in given and given.isprintable()
-    return given if ours and len(given) <= MAX_RETURN_PATH else "/"
+    """Return the path if it is one of this site's to redirect to; `/` for anything that could lead elsewhere."""
+    is_local = given.startswith("/") and "//" not in given and "\\" not in given and given.isprintable()
+    return given if is_local and len(given) <= MAX_RETURN_PATH else "/"
 
 
 def new_key() -> str:
-    """Make the hidden key by which a form that spends is taken once, however often it is sent."""
+    """Return a new hidden idempotency key: a form that spends buys once, however often it is sent."""
     return f"page-{secrets.token_urlsafe(18)}"
 
 
 def read_key(form: Form) -> str:
-    """Read the hidden key of a form that spends; raises `HTTPException` 400 where it is missing."""
+    """Return the hidden key of a form that spends; raises `HTTPException` 400 where it is missing."""
     key = form.get("key", "")
     if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
-        raise HTTPException(400, "This form came without its key, so nothing was ordered. Open it again.")
+        raise HTTPException(400, "This form came without its key, so nothing was ordered. Reload and try again.")
     return key

@@ -1,6 +1,6 @@
 """The history of a task as steps of a timeline, each with a headline, an explanation, facts and bodies. Pure.
 
-`pages` calls `timeline` with what `store.reading.history` gave. Bodies and headers come redacted from
+`routes` calls `build_timeline` with the rows of `store.reading.history`. Bodies and headers come redacted from
 `documents.history_document`; everything else is redacted here.
 """
 
@@ -11,22 +11,22 @@ from typing import Any
 from receiver.core import wire
 from receiver.core.messages import Outcome
 from receiver.core.redaction import Redactor
-from receiver.core.times import took
+from receiver.core.times import format_elapsed
 from receiver.documents import Document, history_document
 from receiver.store.tables import Attempt, Check, Delivery, History
 from receiver.web.pages.task import pretty
 from receiver.web.pages.wording import ATTEMPTS, CHECKS, DELIVERIES, VIA
 
-Told = Attempt | Check | Delivery | None
+Detail = Attempt | Check | Delivery | None
 
-DULL = frozenset({Outcome.REPEATED.value, "failed"})
-RUN = 3
-"""So many dull checks in a row are folded into one step."""
+NOTHING_NEW = frozenset({Outcome.REPEATED.value, "failed"})
+FOLD_FROM = 3
+"""So many unremarkable checks in a row are folded into one step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Something that was sent or received, or its headers; `truncated` where not all of it is shown."""
+    """A body that was sent or received, or its headers; `truncated` where not all of it is shown."""
 
     label: str
     text: str
@@ -35,13 +35,13 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that happened. `tone` is the class that colours it; `state` the state that a move led to."""
+    """One event. `tone` is the CSS class of its colour; `state` is the state that a move led to."""
 
     id: int
     at: int
     kind: str
     headline: str
-    says: str = ""
+    text: str = ""
     tone: str = "plain"
     state: str | None = None
     facts: tuple[str, ...] = ()
@@ -49,30 +49,30 @@ class Step:
     folded: tuple["Step", ...] = field(default=())
 
 
-def timeline(rows: Iterable[tuple[History, Told]], redactor: Redactor) -> list[Step]:
-    """Tell what happened to a task, in order; runs of checks that brought nothing new are folded."""
+def build_timeline(rows: Iterable[tuple[History, Detail]], redactor: Redactor) -> list[Step]:
+    """Return a task's events in order; runs of checks that found nothing new are folded into one step."""
     steps: list[Step] = []
-    dull: list[Step] = []
-    for row, told in rows:
-        step = _step(row.at, history_document(row, told, redactor), redactor)
-        if isinstance(told, Check) and told.outcome in DULL:
-            dull.append(step)
+    unremarkable: list[Step] = []
+    for row, detail in rows:
+        step = _build_step(row.at, history_document(row, detail, redactor), redactor)
+        if isinstance(detail, Check) and detail.outcome in NOTHING_NEW:
+            unremarkable.append(step)
             continue
-        steps += _folded(dull)
-        dull = []
+        steps += _fold(unremarkable)
+        unremarkable = []
         steps.append(step)
-    return steps + _folded(dull)
+    return steps + _fold(unremarkable)
 
 
-def _folded(dull: list[Step]) -> list[Step]:
-    if len(dull) < RUN:
-        return dull
-    first = dull[0]
-    words = f"{len(dull)} checks brought nothing new"
-    return [Step(first.id, first.at, "check", words, folded=tuple(dull))]
+def _fold(unremarkable: list[Step]) -> list[Step]:
+    if len(unremarkable) < FOLD_FROM:
+        return unremarkable
+    first = unremarkable[0]
+    headline = f"{len(unremarkable)} checks found nothing new"
+    return [Step(first.id, first.at, "check", headline, folded=tuple(unremarkable))]
 
 
-def _step(at: int, document: Document, redactor: Redactor) -> Step:
+def _build_step(at: int, document: Document, redactor: Redactor) -> Step:
     kind = str(document["kind"])
     make = _STEPS.get(kind)
     if make is None or (kind != "move" and "outcome" not in document):
@@ -83,10 +83,10 @@ def _step(at: int, document: Document, redactor: Redactor) -> Step:
 
 def _move(at: int, document: Document, redactor: Redactor) -> Step:
     error = wire.as_mapping(document.get("error"))
-    says = f"{error.get('code')}: {error.get('message')}" if error else ""
+    text = f"{error.get('code')}: {error.get('message')}" if error else ""
     target = str(document.get("to"))
-    headline = f"{document.get('from')} → {target}, {VIA.get(str(document.get('via')), 'by something unknown')}"
-    return Step(document["id"], at, "move", headline, redactor.redact_text(says), state=target)
+    headline = f"{document.get('from')} → {target}, {VIA.get(str(document.get('via')), 'by an unknown cause')}"
+    return Step(document["id"], at, "move", headline, redactor.redact_text(text), state=target)
 
 
 def _attempt(at: int, document: Document, _redactor: Redactor) -> Step:
@@ -94,13 +94,13 @@ def _attempt(at: int, document: Document, _redactor: Redactor) -> Step:
     facts = [f"{request['method']} {request['url']}", *_answer_facts(document)]
     departed, ended = wire.parse_timestamp(document["departed_at"]), wire.parse_timestamp(document["ended_at"])
     if departed is not None and ended is not None:
-        facts.append(f"ended after {took(ended - departed)}")
+        facts.append(f"ended after {format_elapsed(ended - departed)}")
     outcome = document["outcome"]
     return Step(
         document["id"],
         at,
         "attempt",
-        f"Attempt {document['number']}: {(outcome or 'under way').replace('_', ' ')}",
+        f"Attempt {document['number']}: {(outcome or 'in progress').replace('_', ' ')}",
         ATTEMPTS.get(outcome, ""),
         tone={"accepted": "good", "refused": "bad", "unconfirmed": "warn"}.get(outcome, "plain"),
         facts=tuple(facts),
@@ -130,18 +130,18 @@ def _note(at: int, document: Document, redactor: Redactor) -> Step:
 
 def _check(at: int, document: Document, _redactor: Redactor) -> Step:
     outcome = document["outcome"]
-    asked, tone = (
+    sent_at, tone = (
         wire.parse_timestamp(document["asked_at"]),
         {"applied": "good", "failed": "warn"}.get(outcome, "plain"),
     )
-    facts = [*_answer_facts(document), *([f"took {took(at - asked)}"] if asked is not None else [])]
-    says = CHECKS.get(outcome, "")
+    facts = [*_answer_facts(document), *([f"took {format_elapsed(at - sent_at)}"] if sent_at is not None else [])]
+    text = CHECKS.get(outcome, "")
     return Step(
         document["id"],
         at,
         "check",
         f"Status check: {outcome}",
-        says,
+        text,
         tone,
         facts=tuple(facts),
         bodies=_answer(document),

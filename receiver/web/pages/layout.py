@@ -1,6 +1,6 @@
-"""The frame of every page: session, templates, security headers, and errors as pages.
+"""The layout of every page: session, templates, security headers, and errors as pages.
 
-`pages` wraps each handler in `page`. What is rendered here is escaped by Jinja2, never by hand.
+`routes` wraps each handler in `page`. Jinja2 escapes everything that is rendered here.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,10 +24,10 @@ from receiver.web.pages import wording
 from receiver.web.problems import RETRY_SECONDS, status_of
 
 MAX_RETURN_PATH = 2000
-"""Characters of a path of ours to go on to after the login."""
+"""Characters of the path to return to after the login."""
 
 Handler = Callable[[Request], Awaitable[Response]]
-OnTrouble = Callable[[Request, StoreUnavailable], Awaitable[Response]]
+UnavailableHandler = Callable[[Request, StoreUnavailable], Awaitable[Response]]
 
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -43,27 +43,27 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters |= {
     "moment": format_timestamp,
-    "absolute": times.absolute,
-    "relative": times.relative,
-    "span": times.span,
-    "credits": wording.credits_,
+    "absolute": times.format_absolute,
+    "relative": times.format_relative,
+    "duration": times.format_duration,
+    "credits": wording.format_credits,
 }
 
 
-def page(handler: Handler, *, open_to_all: bool = False, unstored: OnTrouble | None = None) -> Handler:
-    """Make a handler a page: behind the login, its errors shown as pages, with the headers that every page has.
+def page(handler: Handler, *, is_public: bool = False, on_unavailable: UnavailableHandler | None = None) -> Handler:
+    """Return a handler wrapped as a page: behind the login, with errors as pages and with the headers of every page.
 
-    `unstored` answers instead of an error page while the database is away.
+    `on_unavailable` answers instead of an error page while the database is unavailable.
     """
 
     async def answer(request: Request) -> Response:
         try:
-            known = await access.identify(request) is not None or open_to_all
-            return await handler(request) if known else _to_login(request)
+            is_allowed = await access.identify(request) is not None or is_public
+            return await handler(request) if is_allowed else _to_login(request)
         except StoreUnavailable as error:
-            if unstored is None:
+            if on_unavailable is None:
                 raise
-            return await unstored(request, error)
+            return await on_unavailable(request, error)
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -85,15 +85,15 @@ def page(handler: Handler, *, open_to_all: bool = False, unstored: OnTrouble | N
 
 
 def services_of(request: Request) -> Services:
-    """Return what the application was wired with."""
+    """Return the application's services."""
     services: Services = request.app.state.services
     return services
 
 
 def render(request: Request, template: str, status: int = 200, **context: Any) -> Response:
-    """Render a template inside the frame."""
+    """Return a page: a template rendered within the layout."""
     services = services_of(request)
-    frame = {
+    layout = {
         "prefix": services.settings.path_prefix,
         "sandbox": services.settings.sandbox,
         "now": services.clock(),
@@ -101,12 +101,12 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
         "signed_in": access.current_session(request) is not None,
         "csrf": access.form_token(request),
     }
-    text = TEMPLATES.get_template(template).render(frame | context)
-    return HTMLResponse(text.encode("utf-8", "replace"), status)  # what is no Unicode must not cost the page
+    text = TEMPLATES.get_template(template).render(layout | context)
+    return HTMLResponse(text.encode("utf-8", "replace"), status)  # a lone surrogate in a prompt must not break the page
 
 
 def redirect(request: Request, path: str) -> Response:
-    """Send the browser to one of our own paths, with GET."""
+    """Return a redirect to one of our own paths, with GET."""
     return RedirectResponse(services_of(request).settings.path_prefix + path, 303)
 
 
@@ -116,13 +116,15 @@ def _path(request: Request) -> str:
 
 
 def _to_login(request: Request) -> Response:
-    """Ask who it is, and come back after: to the page itself, or to the one that its form stood on."""
+    """Return a redirect to the login, which leads back to the page, or to the page that a posted form was on."""
     query = request.scope["query_string"].decode("latin-1")
-    wanted = _path(request) + (f"?{query}" if query else "")
+    return_path = _path(request) + (f"?{query}" if query else "")
     if request.method not in access.SAFE_METHODS:
         task_id = request.path_params.get("id")
-        wanted = f"/tasks/{task_id}" if task_id else "/"
-    return redirect(request, f"/login?{urlencode({'next': wanted if len(wanted) <= MAX_RETURN_PATH else '/'})}")
+        return_path = f"/tasks/{task_id}" if task_id else "/"
+    return redirect(
+        request, f"/login?{urlencode({'next': return_path if len(return_path) <= MAX_RETURN_PATH else '/'})}"
+    )
 
 
 def _error(request: Request, status: int, message: str) -> Response:
@@ -132,6 +134,6 @@ def _error(request: Request, status: int, message: str) -> Response:
 
 
 def _policy(services: Services) -> str:
-    """Return the content security policy; the sandbox's videos come over plain http from this service itself."""
+    """Return the content security policy; the sandbox's videos come from this service itself, over plain http."""
     own = urlsplit(services.settings.public_url or "")
     return _POLICY.format(media=f" {own.scheme}://{own.netloc}" if services.settings.sandbox else "")

@@ -1,6 +1,6 @@
-"""What the page of all tasks shows: the filter it was asked for, and the links that change it.
+"""The filter of the task list page, and the links that change it.
 
-`pages` calls `read`; the templates ask the result for links. It queries nothing itself.
+`routes` calls `read`; the templates take the links from its result. Nothing is queried here.
 """
 
 import re
@@ -17,10 +17,10 @@ from receiver.store.reading import Filter
 from receiver.web.api.requests import METADATA, ListQuery, refuse_many_filters, validate
 
 PER_PAGE = 50
-LOOK_STATES = (State.UNCONFIRMED, State.EXPIRED)
-"""States in which a person may have to look at a task."""
-LOOK_DAYS = 7
-LOOK_SHOWN = 5
+ATTENTION_STATES = (State.UNCONFIRMED, State.EXPIRED)
+"""States in which a task may need a person's attention."""
+ATTENTION_DAYS = 7
+ATTENTION_SHOWN = 5
 
 _FIELDS = ("q", "provider", "model", "since", "until", "cursor")
 _MORE = frozenset({"provider", "model", "since", "until"})
@@ -31,43 +31,43 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the reader asked to see: the pairs of the query that say something, and the filter they make."""
+class TaskSelection:
+    """The tasks that the page was asked for: the query's non-empty pairs, and the filter that they make."""
 
     pairs: Pairs
     filter: Filter
 
     def value(self, name: str) -> str:
-        """Return what was typed into a field."""
+        """Return the value of a field."""
         return next((value for known, value in self.pairs if known == name), "")
 
     @property
-    def chosen(self) -> bool:
-        """Tell whether anything but the first page of everything was asked for."""
+    def is_filtered(self) -> bool:
+        """Return whether anything but the first page of all tasks was asked for."""
         return bool(self.pairs)
 
     @property
-    def narrowed(self) -> bool:
-        """Tell whether one of the fields beside the search was used."""
+    def uses_more_filters(self) -> bool:
+        """Return whether one of the fields under "More filters" is used."""
         return any(name in _MORE for name, _ in self.pairs)
 
     @property
-    def beside_fields(self) -> Pairs:
-        """The pairs that have no field in the form and travel hidden in it."""
+    def hidden_pairs(self) -> Pairs:
+        """The pairs that have no visible field in the form."""
         return tuple(pair for pair in self.pairs if pair[0] not in _FIELDS)
 
     def has(self, state: State) -> bool:
-        """Tell whether a state was chosen."""
+        """Return whether a state is selected."""
         return ("state", state.value) in self.pairs
 
     def toggled(self, state: State) -> str:
-        """Return the query that chooses a state, or leaves it out where it was chosen."""
+        """Return the query that selects a state, or deselects it."""
         pair = ("state", state.value)
         rest = tuple(known for known in self._first_page() if known != pair)
         return _query(rest if pair in self.pairs else (*rest, pair))
 
     def any_state(self) -> str:
-        """Return the query without any state."""
+        """Return the query without a state."""
         return _query(tuple(pair for pair in self._first_page() if pair[0] != "state"))
 
     def first(self) -> str:
@@ -82,19 +82,19 @@ class Wanted:
         return tuple(pair for pair in self.pairs if pair[0] != "cursor")
 
 
-def read(request: Request) -> Wanted:
-    """Read the filter; names it does not know are left out. Raises `Invalid` for values that say something wrong."""
+def read(request: Request) -> TaskSelection:
+    """Return the selection; unknown names are ignored. Raises `Invalid` for invalid values."""
     known = [
         (name, wire.clean_text(value.strip()))
         for name, value in dict.fromkeys(request.query_params.multi_items())
         if name in (*_FIELDS, "state") or name.startswith(METADATA)
     ]
     pairs = tuple((name, value) for name, value in known if value)
-    fields = {name: _zoned(value) if name in _TIMES else value for name, value in pairs if name in _FIELDS}
+    fields = {name: _in_utc(value) if name in _TIMES else value for name, value in pairs if name in _FIELDS}
     metadata = {name.removeprefix(METADATA): value for name, value in pairs if name.startswith(METADATA)}
     refuse_many_filters(metadata)
     query = validate(ListQuery, {**fields, "state": [value for name, value in pairs if name == "state"]}, "query")
-    wanted = Filter(
+    selected = Filter(
         states=query.state,
         provider=query.provider,
         model=query.model,
@@ -105,16 +105,16 @@ def read(request: Request) -> Wanted:
         before=query.cursor,
         limit=PER_PAGE,
     )
-    return Wanted(pairs, wanted)
+    return TaskSelection(pairs, selected)
 
 
 def attention(now: int) -> Filter:
-    """Return the filter of the tasks that a person may have to look at, the youngest."""
-    return Filter(states=LOOK_STATES, since=now - LOOK_DAYS * DAY, limit=LOOK_SHOWN)
+    """Return the filter of the newest tasks that may need a person's attention."""
+    return Filter(states=ATTENTION_STATES, since=now - ATTENTION_DAYS * DAY, limit=ATTENTION_SHOWN)
 
 
-def by_state(counted: Mapping[tuple[str, State], int], provider: str | None) -> dict[State, int]:
-    """Add up the tasks of one account, or of all, by state."""
+def sum_by_state(counted: Mapping[tuple[str, State], int], provider: str | None) -> dict[State, int]:
+    """Return the number of tasks in each state, of one account or of all."""
     return {
         state: sum(number for (account, of), number in counted.items() if of is state and provider in (None, account))
         for state in State
@@ -125,8 +125,8 @@ def _query(pairs: Pairs) -> str:
     return f"?{urlencode(pairs)}" if pairs else ""
 
 
-def _zoned(value: str) -> str:
-    """Complete what a browser's field for date and time gives; its label says that it means UTC."""
+def _in_utc(value: str) -> str:
+    """Return the value of a browser's date and time field with a zone: its label says that it is in UTC."""
     if not _WITHOUT_ZONE.fullmatch(value):
         return value
     return f"{value}Z" if "T" in value else f"{value}T00:00Z"

@@ -1,9 +1,9 @@
-"""The way in and out: the login form, login links, and logging out.
+"""Logging in and out: the login form, login links, and logout.
 
-`pages` routes here. A login link is what `receiver serve` prints for the sandbox: a signed text in the address, worth
-one session. It is signed for one API token and for the sandbox or the real service, so it is worth nothing after the
-token was changed, or once real keys are set. Where a browser goes on to is always a path of ours. Whoever guesses
-tokens is made to wait; a login link cannot be guessed.
+`receiver serve --login-link` prints a login link: a URL with a signed token that opens one session. It is signed for
+one API token, and for the sandbox or the real service, so it is invalid after the API token was changed or once real
+keys are set. A login only ever redirects within this site. Wrong API tokens are throttled; a login link is too long to
+be guessed.
 """
 
 import hashlib
@@ -25,60 +25,60 @@ from receiver.web.pages.login_throttle import LoginThrottle
 
 LINK_SECONDS = 24 * 3600
 MAX_FIELDS = 10
-"""Fields of a query that are read of somebody who is not logged in."""
-USED = "This login link is wrong or too old, or was used before. Log in with an API token."
+"""Fields that are read of a query without a session."""
+INVALID_LINK = "This login link is wrong or too old, or was already used. Log in with an API token."
 
 
 def login_link(services: Services) -> str:
-    """Make the address that opens the pages once."""
+    """Return a new URL that logs a browser in, once."""
     text = link_token(services.links, services.settings)
     return f"{services.settings.local_url}{services.settings.path_prefix}/login?token={text}"
 
 
 def link_token(links: Links, settings: Settings) -> str:
-    """Make the text in a login link."""
+    """Return the token in a new login link."""
     return links.sign_timed(_purpose(settings, settings.api_tokens[0].get_secret_value()), secrets.token_urlsafe(18))
 
 
 async def show_login(request: Request) -> Response:
-    """GET /login: the form, or the way in for whoever brings a login link or is in already."""
+    """GET /login: the form, or a redirect for a valid login link or an existing session."""
     query = _query(request)
-    wanted = forms.local_path(query.get("next", "/"))
+    next_path = forms.local_path(query.get("next", "/"))
     if access.current_session(request) is not None:
-        return redirect(request, wanted)
-    # Browsers and mail programs look at links ahead of people: that uses none up.
+        return redirect(request, next_path)
+    # Browsers and mail programs prefetch links: that must not use one up.
     if "token" in query and request.method == "GET" and "sec-purpose" not in request.headers:
         token = await _use_link(services_of(request), query["token"])
         if token is None:
-            return render(request, "login.html", wanted=wanted, message=USED)
-        response = redirect(request, wanted)
+            return render(request, "login.html", next_path=next_path, message=INVALID_LINK)
+        response = redirect(request, next_path)
         sessions.start(request, response, token)
         return response
-    return render(request, "login.html", wanted=wanted, message="")
+    return render(request, "login.html", next_path=next_path, message="")
 
 
 async def log_in(request: Request) -> Response:
-    """POST /login: an API token is the password."""
+    """POST /login: the password is an API token."""
     form, services = await forms.read_login_form(request), services_of(request)
-    wanted = forms.local_path(form.get("next", "/"))
+    next_path = forms.local_path(form.get("next", "/"))
     throttle: LoginThrottle = request.app.state.login_throttle
     client, now = request.client.host if request.client else "", services.clock()
-    if pause := math.ceil(throttle.pause(client, now)):
-        return _too_many(request, wanted, pause)
+    if seconds := math.ceil(throttle.seconds_to_wait(client, now)):
+        return _refuse_guess(request, next_path, seconds)
     token = access.match_token(services, form.get("password", "").strip())
     if token is None:
         throttle.record_failure(client, now)
-        message = "That is none of this service's API tokens."
-        return render(request, "login.html", 403, wanted=wanted, message=message)
-    if (before := access.current_session(request)) is not None:
-        await sessions.end(request, before)
-    response = redirect(request, wanted)
+        message = "That API token is not valid."
+        return render(request, "login.html", 403, next_path=next_path, message=message)
+    if (previous := access.current_session(request)) is not None:
+        await sessions.end(request, previous)
+    response = redirect(request, next_path)
     sessions.start(request, response, token)
     return response
 
 
 async def log_out(request: Request) -> Response:
-    """POST /logout: the session is over, also for whoever has a copy of its cookie."""
+    """POST /logout: end the session, for every copy of its cookie."""
     await forms.read_own_form(request)
     if (session := access.current_session(request)) is not None:
         await sessions.end(request, session)
@@ -88,7 +88,7 @@ async def log_out(request: Request) -> Response:
 
 
 async def _use_link(services: Services, text: str) -> str | None:
-    """Return the API token that a login link is for, and use the link up; None where it is none that counts.
+    """Return the API token that a login link is for, and mark the link as used; None where it is invalid.
 
     Raises `StoreUnavailable`.
     """
@@ -110,16 +110,16 @@ def _purpose(settings: Settings, token: str) -> str:
 
 
 def _query(request: Request) -> dict[str, str]:
-    """Read the query of somebody whom we do not know; one that no page of ours sends is as good as none."""
+    """Return the query of a client without a session; one that no page of ours would send counts as empty."""
     try:
         return dict(parse_qsl(request.scope["query_string"].decode("latin-1"), max_num_fields=MAX_FIELDS))
     except ValueError:
         return {}
 
 
-def _too_many(request: Request, wanted: str, pause: int) -> Response:
-    """Refuse to look at a token, right or wrong: an answer that told them apart would help whoever guesses."""
-    message = f"Too many wrong tokens came from your address. None is looked at for {pause} s; then try again."
-    response = render(request, "login.html", 429, wanted=wanted, message=message)
-    response.headers["Retry-After"] = str(pause)
+def _refuse_guess(request: Request, next_path: str, seconds: int) -> Response:
+    """Return a refusal of any token, right or wrong: an answer that told them apart would help an attacker."""
+    message = f"Too many wrong API tokens from your address. Wait {seconds} s, then try again."
+    response = render(request, "login.html", 429, next_path=next_path, message=message)
+    response.headers["Retry-After"] = str(seconds)
     return response

@@ -1,7 +1,7 @@
-"""The form of a new task, made from what the catalog knows of a model; and what was typed into it, read as an input.
+"""The form of a new task, built from the catalog's entry of a model, and its values, read as an input.
 
-`pages` calls it. An empty field means that the parameter is not given. What the form cannot read as the parameter's
-type is handed on as the text it is: whether that will do is for `Model.validate` to say, or for nobody.
+`routes` calls it. An empty field means that the parameter is not given. A value that cannot be read as the parameter's
+type is passed on as text: `Model.validate` refuses it, unless the task is sent as is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ PREFIX = "input."
 EXTRA = "extra"
 AS_IS = "as_is"
 UNKNOWN = Model({"prompt": Parameter("string", "What to show.")}, additional_parameters=True)
-"""What the form offers for a model whose parameters no document gives: a prompt, and JSON for the rest."""
+"""The form of a model with undocumented parameters: a prompt, and JSON for the rest."""
 
 Control = Literal["area", "line", "number", "select", "lines", "json"]
 _CONTROLS: Mapping[Kind, Control] = {
@@ -30,12 +30,12 @@ _CONTROLS: Mapping[Kind, Control] = {
     "strings": "lines",
     "objects": "json",
 }
-_FLAGS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: what was typed into it so far, and what is wrong with that."""
+    """One field, with the value typed so far and what is wrong with it."""
 
     name: str
     label: str
@@ -49,7 +49,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class OrderForm:
-    """The whole form, with the faults that belong to no field."""
+    """The whole form, with the faults that concern no single field."""
 
     fields: tuple[Field, ...]
     faults: tuple[str, ...]
@@ -57,37 +57,41 @@ class OrderForm:
     as_is: bool
 
 
-def offer(model: Model | None, form: Form, faults: Sequence[Fault] = ()) -> OrderForm:
-    """Make the form of a model, filled with what was typed, each fault at its field."""
-    wrong = {str(fault.loc[1]): fault.msg for fault in faults if fault.loc[0] == "input" and len(fault.loc) > 1}
-    known, is_open = _known(model)
+def build_form(model: Model | None, form: Form, faults: Sequence[Fault] = ()) -> OrderForm:
+    """Return the form of a model, filled with what was typed, each fault at its field."""
+    wrong = {str(fault.loc[1]): fault.msg for fault in faults if fault.loc[:1] == ("input",) and len(fault.loc) > 1}
+    known, is_open = _parameters(model)
     binding = model is not None and model.is_validated
     fields = [_field(name, item, form, wrong.pop(name, ""), binding=binding) for name, item in known.items()]
     if is_open:
-        help_ = "A JSON object with further parameters under the provider's own names."
-        further = Field(EXTRA, "Further parameters", help_, "json", form.get(EXTRA, ""), wrong.pop(EXTRA, ""))
+        help_ = "A JSON object with more parameters, under the provider's own names."
+        further = Field(EXTRA, "More parameters", help_, "json", form.get(EXTRA, ""), wrong.pop(EXTRA, ""))
         fields.append(further)
-    others = [f"{'.'.join(map(str, fault.loc))}: {fault.msg}" for fault in faults if fault.loc[0] != "input"]
-    others += [f"{name}: {words}" for name, words in wrong.items()]
+    others = [_sentence(fault) for fault in faults if fault.loc[:1] != ("input",)]
+    others += [f"{name}: {message}" for name, message in wrong.items()]
     return OrderForm(tuple(fields), tuple(others), binding, AS_IS in form)
 
 
-def order(provider: str, name: str, model: Model | None, form: Form) -> NewTask:
-    """Read the form as an order; raises `Invalid`, and `HTTPException` where its key is missing."""
-    said = {"provider": provider, "model": name, "input": _input(model, form), "validate": AS_IS not in form}
-    body = validate(OrderBody, said)
+def _sentence(fault: Fault) -> str:
+    return f"{'.'.join(map(str, fault.loc))}: {fault.msg}" if fault.loc else fault.msg
+
+
+def read_order(provider: str, name: str, model: Model | None, form: Form) -> NewTask:
+    """Return the order that a form makes; raises `Invalid`, and `HTTPException` where its key is missing."""
+    given = {"provider": provider, "model": name, "input": _input(model, form), "validate": AS_IS not in form}
+    body = validate(OrderBody, given)
     return NewTask(
-        body.provider, body.model, body.input, validate=body.validated, key=read_key(form), digest=digest_of(said)
+        body.provider, body.model, body.input, validate=body.validated, key=read_key(form), digest=digest_of(given)
     )
 
 
-def _known(model: Model | None) -> tuple[Mapping[str, Parameter], bool]:
+def _parameters(model: Model | None) -> tuple[Mapping[str, Parameter], bool]:
     shown = model if model is not None and model.parameters is not None else UNKNOWN
     return shown.parameters or {}, shown.additional_parameters
 
 
 def _field(name: str, item: Parameter, form: Form, fault: str, *, binding: bool) -> Field:
-    """Make a field; what is only a hint is not `binding`, and then nothing is required."""
+    """Return the field of a parameter; unless the catalog's entry is `binding`, nothing is required."""
     options = _options(item)
     control: Control = "select" if options else "area" if name == "prompt" else _CONTROLS[item.kind]
     typed = form.get(PREFIX + name, "")
@@ -113,7 +117,7 @@ def _help(item: Parameter, control: Control) -> str:
 
 
 def _input(model: Model | None, form: Form) -> dict[str, Any]:
-    known, is_open = _known(model)
+    known, is_open = _parameters(model)
     given: dict[str, Any] = {}
     faults: list[Fault] = []
     for name, item in known.items():
@@ -138,7 +142,7 @@ def _add_further(typed: str, given: dict[str, Any], faults: list[Fault]) -> None
     except Unreadable as error:
         faults.append(Fault(("input", EXTRA), f"is {error}"))
         return
-    faults += [Fault(("input", EXTRA), f"gives {name} a second time") for name in further if name in given]
+    faults += [Fault(("input", EXTRA), f"repeats {name}, which has its own field") for name in further if name in given]
     given |= {name: value for name, value in further.items() if name not in given}
 
 
@@ -157,7 +161,7 @@ def _number(typed: str) -> Any:
 
 _READERS: Mapping[Kind, Any] = {
     "string": lambda typed: typed,
-    "boolean": lambda typed: _FLAGS.get(typed, typed),
+    "boolean": lambda typed: _BOOLEANS.get(typed, typed),
     "integer": _integer,
     "number": _number,
     "strings": lambda typed: [line.strip() for line in typed.split("\n") if line.strip()],

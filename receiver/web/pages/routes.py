@@ -1,7 +1,7 @@
-"""The pages: each handler reads a request, calls one function below, and renders a template or sends the browser on.
+"""The pages: each handler reads a request, calls a function of a lower layer, and renders a template or redirects.
 
-`app` mounts `ROUTES` at the root. Everything here works without JavaScript; `static/page.js` only adds liveness.
-Whatever changes something is a POST of a form of this session, and what spends carries a hidden idempotency key.
+`app` mounts `ROUTES` at the root. Everything here works without JavaScript; `static/page.js` only adds live updates.
+Every change is a POST of a form of this session, and a form that spends carries a hidden idempotency key.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from receiver.web.pages.static_files import StaticFiles
 
 
 async def show_tasks(request: Request) -> Response:
-    """GET /: the tasks, newest first, those that need a look before them."""
-    services, wanted = services_of(request), listing.read(request)
+    """GET /: the tasks, newest first, after those that need attention."""
+    services, selection = services_of(request), listing.read(request)
     now = services.clock()
 
     def query(session: Session) -> dict[str, Any]:
         return {
-            "tasks": reading.brief_listing(session, wanted.filter),
-            "looks": [] if wanted.chosen else reading.brief_listing(session, listing.attention(now)),
+            "tasks": reading.brief_listing(session, selection.filter),
+            "attention": [] if selection.is_filtered else reading.brief_listing(session, listing.attention(now)),
             "counted": by_state(session),
         }
 
@@ -45,13 +45,13 @@ async def show_tasks(request: Request) -> Response:
         request,
         "tasks.html",
         **found,
-        wanted=wanted,
-        numbers=listing.by_state(found["counted"], wanted.filter.provider),
+        selection=selection,
+        numbers=listing.sum_by_state(found["counted"], selection.filter.provider),
         accounts=accounts,
         settled=SETTLED,
         words=wording,
         redacted=services.redactor.redact_text,
-        full=len(found["tasks"]) == wanted.filter.limit,
+        full=len(found["tasks"]) == selection.filter.limit,
         address=services.settings.public_url or services.settings.local_url,
         example=_example(request),
     )
@@ -69,7 +69,7 @@ async def show_task(request: Request) -> Response:
 
     found, outputs, events = await services.store.read(query)
 
-    def show_all() -> Response:
+    def render_page() -> Response:
         return render(
             request,
             "task.html",
@@ -80,8 +80,8 @@ async def show_task(request: Request) -> Response:
             files=task.files(services.settings, outputs, services.redactor),
             evidence=task.evidence(found),
             deadline=task.deadline(services, found),
-            steps=history.timeline(events, services.redactor),
-            done=wording.DONE.get(request.query_params.get("done", ""), ""),
+            steps=history.build_timeline(events, services.redactor),
+            action_result=wording.ACTION_RESULTS.get(request.query_params.get("done", ""), ""),
             redacted=services.redactor.redact_text,
             pretty=task.pretty,
             words=wording,
@@ -89,11 +89,11 @@ async def show_task(request: Request) -> Response:
             key=forms.new_key(),
         )
 
-    return await asyncio.to_thread(show_all)  # strangers fill its history: it may take a while
+    return await asyncio.to_thread(render_page)  # callbacks may have filled its history: it may take a while
 
 
 async def check_task(request: Request) -> Response:
-    """POST /tasks/{id}/check: ask the provider now."""
+    """POST /tasks/{id}/check: check the task at the provider now."""
     await forms.read_own_form(request)
     task_id = request.path_params["id"]
     await check_now(services_of(request), task_id)
@@ -109,14 +109,14 @@ async def cancel_task(request: Request) -> Response:
 
 
 async def retry_task(request: Request) -> Response:
-    """POST /tasks/{id}/retry: order the same again, which spends."""
+    """POST /tasks/{id}/retry: place the same order again, which spends."""
     form = await forms.read_own_form(request)
     task_id, _ = await submission.retry(services_of(request), request.path_params["id"], forms.read_key(form))
     return redirect(request, f"/tasks/{task_id}")
 
 
 async def adopt_task(request: Request) -> Response:
-    """POST /tasks/{id}/adopt: a person says what became of an unclear task."""
+    """POST /tasks/{id}/adopt: a person resolves an unconfirmed task."""
     form, services = await forms.read_own_form(request), services_of(request)
     task_id = request.path_params["id"]
     if form.get("found") == "no":
@@ -131,51 +131,53 @@ async def show_new(request: Request) -> Response:
     services = services_of(request)
     provider, name = (request.query_params.get(field, "").strip() for field in ("provider", "model"))
     if provider not in services.providers or not name:
-        return render(request, "choose.html", accounts=providers.accounts(services), provider=provider)
+        return render(request, "choose.html", accounts=providers.list_accounts(services), provider=provider)
     return _order_form(request, provider, name, {"key": forms.new_key()})
 
 
 async def order_task(request: Request) -> Response:
-    """POST /new: order a task, which spends; what was typed is kept where it cannot be taken."""
+    """POST /new: order a task, which spends; an invalid form is shown again with what was typed."""
     form, services = await forms.read_own_form(request, forms.MAX_ORDER), services_of(request)
     provider, name = form.get("provider", ""), form.get("model", "")
     try:
-        order = order_form.order(provider, name, _model(request, provider, name), form)
+        order = order_form.read_order(provider, name, _model(request, provider, name), form)
         task_id, _ = await submission.submit(services, order)
     except Invalid as error:
         return _order_form(request, provider, name, form, faults=error.faults, status=422)
     except Conflict:
-        words = "was sent before with other content, and that order stands. Sent once more, this is a second order."
-        fault = Fault(("This form",), words)
+        message = (
+            "This form was already sent with other content, and that order stands. Send it again for a second order."
+        )
+        fault = Fault((), message)
         return _order_form(request, provider, name, form | {"key": forms.new_key()}, faults=(fault,), status=409)
     return redirect(request, f"/tasks/{task_id}")
 
 
 async def keep_order(request: Request, error: StoreUnavailable) -> Response:
-    """POST /new while the database is away: nothing is ordered, and nothing typed is lost."""
+    """POST /new while the database is unavailable: nothing is ordered, and nothing typed is lost."""
     form = await forms.read_own_form(request, forms.MAX_ORDER)
-    fault = Fault(("Not stored",), f"{error}. Send the form again in a moment.")
+    fault = Fault((), f"The order was not stored: {error}. Send the form again in a moment.")
     return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
 
 
-async def ask_balance(request: Request) -> Response:
-    """POST /providers/{name}/balance: ask a provider what is left, and show it with the rest."""
+async def show_balance(request: Request) -> Response:
+    """POST /providers/{name}/balance: show the providers with one account's current balance."""
     await forms.read_own_form(request)
     name = request.path_params["name"]
     return await show_providers(request, {name: await fetch_balance(services_of(request), name)})
 
 
 async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:
-    """GET /providers: what is configured, and what to set for the rest."""
+    """GET /providers: the configured accounts, and what to set for the others."""
     services = services_of(request)
     since = spending.day_of(services.clock()) - providers.SPEND_DAYS * spending.DAY
     return render(
         request,
         "providers.html",
-        accounts=providers.accounts(services),
-        missing=providers.missing(services),
+        accounts=providers.list_accounts(services),
+        unconfigured=providers.list_unconfigured(services),
         spent=await services.store.read(lambda session: spending.per_day(session, since)),
-        day=providers.day,
+        day=providers.format_day,
         balances=balances or {},
     )
 
@@ -184,7 +186,7 @@ def _order_form(
     request: Request, provider: str, name: str, form: forms.Form, *, faults: tuple[Fault, ...] = (), status: int = 200
 ) -> Response:
     model = _model(request, provider, name)
-    shown = order_form.offer(model, form, faults)
+    shown = order_form.build_form(model, form, faults)
     return render(
         request, "new.html", status, provider=provider, name=name, model=model, form=shown, key=form.get("key", "")
     )
@@ -196,14 +198,14 @@ def _model(request: Request, provider: str, name: str) -> Model | None:
 
 
 def _example(request: Request) -> tuple[str, str]:
-    """Name an account and a model for the example of a first order."""
+    """Return an account and a model for the example of a first order."""
     accounts = services_of(request).providers
     return next(((name, next(iter(account.models), "MODEL")) for name, account in accounts.items()), ("", ""))
 
 
 ROUTES: list[BaseRoute] = [
-    Route("/login", page(login.show_login, open_to_all=True), methods=["GET"]),
-    Route("/login", page(login.log_in, open_to_all=True), methods=["POST"]),
+    Route("/login", page(login.show_login, is_public=True), methods=["GET"]),
+    Route("/login", page(login.log_in, is_public=True), methods=["POST"]),
     Route("/logout", page(login.log_out), methods=["POST"]),
     Route("/", page(show_tasks), methods=["GET"]),
     Route("/tasks/{id}", page(show_task), methods=["GET"]),
@@ -212,8 +214,8 @@ ROUTES: list[BaseRoute] = [
     Route("/tasks/{id}/retry", page(retry_task), methods=["POST"]),
     Route("/tasks/{id}/adopt", page(adopt_task), methods=["POST"]),
     Route("/new", page(show_new), methods=["GET"]),
-    Route("/new", page(order_task, unstored=keep_order), methods=["POST"]),
+    Route("/new", page(order_task, on_unavailable=keep_order), methods=["POST"]),
     Route("/providers", page(show_providers), methods=["GET"]),
-    Route("/providers/{name}/balance", page(ask_balance), methods=["POST"]),
+    Route("/providers/{name}/balance", page(show_balance), methods=["POST"]),
     Mount("/static", StaticFiles(Path(__file__).with_name("static"))),
 ]

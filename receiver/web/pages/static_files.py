@@ -1,5 +1,4 @@
-"""Our own style sheet, script and pictures, from memory: whoever asks for them needs no token, so they cost next to
-nothing."""
+"""Our own style sheet, script and icon, served from memory: they need no login, so they must cost next to nothing."""
 
 import hashlib
 import mimetypes
@@ -12,14 +11,14 @@ from starlette.types import Receive, Scope, Send
 
 
 class StaticFiles:
-    """The files of one directory, as an ASGI application. A browser keeps them, and asks whether they are the same."""
+    """The files of one directory, as an ASGI application. Browsers cache them and revalidate them by ETag."""
 
     def __init__(self, directory: Path) -> None:
         """Read the files; they do not change while the service runs."""
-        self._files = {file.name: _answers(file) for file in directory.iterdir() if file.is_file()}
+        self._files = {file.name: _responses(file) for file in directory.iterdir() if file.is_file()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a file, or with 304 where the browser has it; raises `HTTPException`."""
+        """Answer with a file, or with 304 if the browser has it; raises `HTTPException`."""
         request = Request(scope)
         if request.method not in ("GET", "HEAD"):
             raise HTTPException(405, headers={"Allow": "GET, HEAD"})
@@ -27,11 +26,11 @@ class StaticFiles:
         if name not in self._files:
             raise HTTPException(404)
         whole, unchanged = self._files[name]
-        has_it = whole.headers["etag"] in request.headers.get("if-none-match", "")
-        await (unchanged if has_it else whole)(scope, receive, send)
+        is_cached = whole.headers["etag"] in request.headers.get("if-none-match", "")
+        await (unchanged if is_cached else whole)(scope, receive, send)
 
 
-def _answers(file: Path) -> tuple[Response, Response]:
+def _responses(file: Path) -> tuple[Response, Response]:
     content = file.read_bytes()
     headers = {
         "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',

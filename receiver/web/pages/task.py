@@ -1,6 +1,6 @@
-"""What the page of one task shows besides its row: what may be done to it, its files, and how its end is known.
+"""What the page of one task shows besides its row: the allowed actions, its files, and the evidence for its end.
 
-`pages` calls it. It changes nothing; whether an action is allowed is asked of the same rules that guard the action.
+`routes` calls it. It changes nothing; whether an action is allowed follows the rules that guard the action itself.
 """
 
 import json
@@ -12,20 +12,20 @@ from urllib.parse import urlsplit
 from receiver.config.settings import Settings
 from receiver.core.redaction import Redactor
 from receiver.core.states import State, Via, may_move
-from receiver.core.times import absolute
+from receiver.core.times import format_absolute
 from receiver.lifecycle.transition import deadline_counts_from
 from receiver.services import Services
 from receiver.store.tables import History, Output, Task
 from receiver.tasks.adoption import is_unclear
 from receiver.tasks.submission import RETRYABLE
-from receiver.web.pages.wording import MEANINGS, NEVER_TAKEN, SETTLED_BY, Meaning
+from receiver.web.pages.wording import MEANINGS, NEVER_ACCEPTED, SETTLED_BY, Meaning
 
-PLAYED = frozenset({"video", "audio"})
+PLAYABLE = frozenset({"video", "audio"})
 
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What may be done to a task now, and whether its account is configured; `price` estimates ordering it again."""
+    """The allowed actions, and whether the account is configured; `price` is the estimate for ordering again."""
 
     configured: bool
     check: bool
@@ -37,24 +37,24 @@ class Actions:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One produced file: whether its URL may be a link, how it can be played, and whether it has expired."""
+    """One produced file: its URL and whether that may be a link, its player, and when it expires."""
 
     url: str
     kind: str
-    link: bool
+    is_link: bool
     player: str | None
     expires_at: int | None
     stored: str | None
 
 
 def actions(services: Services, task: Task) -> Actions:
-    """Say what may be done to a task in its state."""
+    """Return what may be done to a task in its state."""
     provider = services.providers.get(task.provider)
     model = provider.models.get(task.model) if provider else None
-    news = any(may_move(task.state, target, Via.CHECK) for target in State)
+    can_change = any(may_move(task.state, target, Via.CHECK) for target in State)
     return Actions(
         configured=provider is not None,
-        check=provider is not None and task.remote_id is not None and news,
+        check=provider is not None and task.remote_id is not None and can_change,
         cancel=may_move(task.state, State.CANCELLED, Via.HAND),
         retry=provider is not None and task.state in RETRYABLE,
         adopt=is_unclear(task.state, task.remote_id),
@@ -63,40 +63,40 @@ def actions(services: Services, task: Task) -> Actions:
 
 
 def meaning(task: Task, history: Sequence[History]) -> Meaning:
-    """Say what a task's state means; a task that expired in the queue was never taken."""
+    """Return what a task's state means; a task that expired in the queue was never accepted."""
     moves = [row.data for row in history if row.kind == "move"]
-    unsent = task.state is State.EXPIRED and bool(moves) and moves[-1].get("from") == State.QUEUED
-    return NEVER_TAKEN if unsent else MEANINGS[task.state]
+    was_queued = task.state is State.EXPIRED and bool(moves) and moves[-1].get("from") == State.QUEUED
+    return NEVER_ACCEPTED if was_queued else MEANINGS[task.state]
 
 
 def deadline(services: Services, task: Task) -> int:
-    """Return when a task expires if no end is heard of."""
+    """Return when a task expires if no result arrives."""
     return services.context(task.provider).schedule.due(deadline_counts_from(task))
 
 
 def evidence(task: Task) -> list[str]:
-    """Say in sentences who told the end of a task and why that is believed."""
+    """Return sentences about what settled a task and why that is believed."""
     if task.settled_by is None:
         return []
     sentences = [f"{SETTLED_BY.get(task.settled_by, task.settled_by)} settled it."]
     if task.token_seen:
-        sentences.append("It came to this task's own signed address.")
+        sentences.append("It came to this task's own signed URL.")
     if task.signature:
         covered = {"body": "the whole body", "id": "the provider's id, not the body"}.get(task.signature)
         sentences.append(f"Its signature is valid and covers {covered or task.signature}.")
     if task.confirmed_at is not None and task.settled_by == Via.CALLBACK:
-        sentences.append(f"The provider confirmed it when asked, {absolute(task.confirmed_at)}.")
+        sentences.append(f"A status check confirmed it at {format_absolute(task.confirmed_at)}.")
     return sentences
 
 
 def files(settings: Settings, outputs: Sequence[Output], redactor: Redactor) -> list[File]:
-    """Say how each produced file may be shown."""
+    """Return the produced files, each with how it may be shown."""
     return [
         File(
             url := redactor.redact_url(output.url),
             output.kind,
-            link=is_web_address(url),
-            player=output.kind if output.kind in PLAYED and _may_play(settings, url) else None,
+            is_link=is_web_address(url),
+            player=output.kind if output.kind in PLAYABLE and _may_play(settings, url) else None,
             expires_at=output.expires_at,
             stored=output.stored,
         )
@@ -105,7 +105,7 @@ def files(settings: Settings, outputs: Sequence[Output], redactor: Redactor) -> 
 
 
 def is_web_address(url: str) -> bool:
-    """Tell whether a stranger's URL may be a link: http or https to a host, and nothing unseen in it."""
+    """Return whether an untrusted URL may be a link: http or https, with a host, without invisible characters."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -114,11 +114,11 @@ def is_web_address(url: str) -> bool:
 
 
 def _may_play(settings: Settings, url: str) -> bool:
-    """Allow https; in the sandbox also its own address, which is plain http."""
+    """Return whether a URL may be played: https, or the sandbox's own address, which is plain http."""
     own = settings.sandbox and url.startswith(f"{settings.public_url}/")
     return is_web_address(url) and (own or url.lower().startswith("https://"))
 
 
 def pretty(value: Any) -> str:
-    """Write a JSON value for reading."""
+    """Return a JSON value as indented text."""
     return json.dumps(value, indent=2, ensure_ascii=False)
