@@ -57,13 +57,12 @@ def sql_only_in_the_store(module: str, tree: ast.Module) -> Iterator[str]:
 def http_only_in_outbound(module: str, tree: ast.Module) -> Iterator[str]:
     """Find clients outside of `outbound`; requests and answers of `httpx` are values that anybody may hold.
 
-    The sandbox and `doctor`'s look at our own public URL are clients of their own.
+    The sandbox is a client of its own.
     """
     if module.startswith(("outbound/", "sandbox/")):
         return
     yield from (name for name in imported(tree) if is_within(name, TRANSPORTS) or name in CLIENTS)
-    if module != "doctor/reaching.py":
-        yield from CLIENTS & set(called(tree))
+    yield from CLIENTS & set(called(tree))
 
 
 def only_the_command_line_prints(module: str, tree: ast.Module) -> Iterator[str]:

@@ -1,21 +1,21 @@
-"""Commands about callbacks that were received. They work on the database directly, beside a running service."""
+"""Commands about received callbacks. They work on the database directly, beside a running service."""
 
 from typing import Annotated
 
 import typer
 
 from receiver.cli import terminal
-from receiver.cli.runtime import cli, give, run
-from receiver.cli.tasks import AsJson
+from receiver.cli.runtime import cli, print_result, run
+from receiver.cli.tasks import JsonFlag
 from receiver.documents import unmatched_document
 from receiver.store import reading
 
 
 @cli.command("deliveries")
 def list_deliveries(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most")] = 50, as_json: AsJson = False
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most")] = 50, as_json: JsonFlag = False
 ) -> None:
-    """List the latest callbacks to whole accounts that no task has (yet); `replay` takes their numbers."""
+    """List the latest account callbacks that belong to no task (yet). `replay` takes their numbers."""
     stored = run(lambda services: services.store.read(lambda session: reading.unmatched_deliveries(session, limit)))
     listed = [unmatched_document(delivery) for delivery in stored]
-    give({"deliveries": listed}, terminal.delivery_table(listed), as_json=as_json)
+    print_result({"deliveries": listed}, terminal.delivery_table(listed), as_json=as_json)

@@ -1,8 +1,11 @@
-"""The sandbox's demonstration: one task of each family, one of them with its callback dropped, so that polling is
-seen at work. `receiver serve --demo` runs it."""
+"""The sandbox's demo: one task of each family, one of them with its callback dropped, so that it is polled.
+
+`receiver serve --demo` runs it.
+"""
 
 import structlog
 
+from receiver.cli.runtime import print_message
 from receiver.services import Services
 from receiver.store import reading
 from receiver.tasks.submission import NewTask, submit
@@ -20,9 +23,12 @@ TASKS = (
 
 
 async def submit_demo(services: Services) -> None:
-    """Submit the demonstration's tasks, one after the other, unless the database has tasks already."""
+    """Submit the demo tasks, one after the other, unless the database already has tasks; print where they are shown."""
+    pages = f"{services.settings.local_url}{services.settings.path_prefix}/"
     if await services.store.read(lambda session: reading.listing(session, reading.Filter(limit=1))):
+        print_message(f"The demo tasks of the first run are listed at {pages}")
         return
+    print_message(f"Submitting {len(TASKS)} demo tasks. Watch them at {pages}")
     for provider, model, prompt in TASKS:
         task_id, _ = await submit(services, NewTask(provider, model, {"prompt": prompt}, {"demo": True}))
         log.info("demo_task", task=task_id, provider=provider)

@@ -1,13 +1,13 @@
-"""The command that finds out what is wrong."""
+"""The command that examines an installation and reports what is wrong."""
 
 import asyncio
 
 import typer
 from rich.text import Text
 
-from receiver.cli.runtime import cli, give, read_settings
-from receiver.cli.tasks import AsJson
-from receiver.cli.terminal import one_line
+from receiver.cli.runtime import cli, print_result, read_settings
+from receiver.cli.tasks import JsonFlag
+from receiver.cli.terminal import to_one_line
 from receiver.doctor import Finding, Report, Verdict, examine
 from receiver.documents import Document
 
@@ -15,10 +15,10 @@ STYLES = {Verdict.OK: "green", Verdict.SKIPPED: "dim", Verdict.WARNING: "bold ye
 
 
 @cli.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Look at settings, disk, database, poller, public URL, keys and clock: one line each, with the remedy."""
+def doctor(as_json: JsonFlag = False) -> None:
+    """Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy."""
     report = asyncio.run(examine(read_settings()))
-    give(_document(report), Text("\n").join(map(_line, report.findings)), as_json=as_json)
+    print_result(_document(report), Text("\n").join(map(_line, report.findings)), as_json=as_json)
     if not report.usable:
         raise typer.Exit(2)
     if report.worst is Verdict.WRONG:
@@ -27,13 +27,14 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _document(report: Report) -> Document:
     found = [
-        {"verdict": each.verdict.value, "subject": each.subject, "found": each.words, "remedy": each.remedy}
+        {"verdict": each.verdict.value, "subject": each.subject, "found": each.message, "remedy": each.remedy}
         for each in report.findings
     ]
     return {"worst": report.worst.value, "findings": found}
 
 
 def _line(finding: Finding) -> Text:
-    remedy = f". Remedy: {finding.remedy}" if finding.remedy else ""
+    end = "" if finding.message.endswith((".", "?", "!")) else "."
+    remedy = f"{end} Remedy: {finding.remedy}" if finding.remedy else ""
     line = Text().append(f"{finding.verdict.value:8}", STYLES[finding.verdict])
-    return line.append(f" {finding.subject:16} {one_line(finding.words + remedy)}")
+    return line.append(f" {finding.subject:16} {to_one_line(finding.message + remedy)}")

@@ -1,4 +1,4 @@
-"""Reads an order from the command line's words: parameters take the types that the model's document gives them."""
+"""Reads an order from command line arguments: parameters get the types that the model's documentation gives them."""
 
 import json
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from receiver.core.errors import Fault, Invalid, Unreadable
 
 
 def parse_pairs(place: str, pairs: Iterable[str]) -> dict[str, str]:
-    """Read NAME=VALUE words; raises `Invalid`."""
+    """Return NAME=VALUE arguments as a dictionary; raises `Invalid`."""
     found = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
@@ -21,7 +21,13 @@ def parse_pairs(place: str, pairs: Iterable[str]) -> dict[str, str]:
 
 
 def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], whole: str | None) -> dict[str, Any]:
-    """Put an input together from JSON, single parameters and the prompt, later ones winning; raises `Invalid`."""
+    """Return an input made of JSON, single parameters and the prompt; later ones win.
+
+    Raises `Invalid`, also for a prompt that is given twice: nobody can say which one was meant to be bought.
+    """
+    parameters = parse_pairs("set", pairs)
+    if prompt is not None and "prompt" in parameters:
+        raise Invalid([Fault(("prompt",), "is given by both --prompt and --set prompt=; use one of them")])
     given: dict[str, Any] = {}
     if whole is not None:
         try:
@@ -32,24 +38,24 @@ def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], w
             raise Invalid([Fault(("input",), "must be a JSON object")])
         given = read
     known = (model.parameters if model else None) or {}
-    given |= {name: _value(name, known.get(name), text) for name, text in parse_pairs("set", pairs).items()}
+    given |= {name: _value(name, known.get(name), text) for name, text in parameters.items()}
     return given | ({"prompt": prompt} if prompt is not None else {})
 
 
 def _value(name: str, parameter: Parameter | None, text: str) -> Any:
-    """Take a text for a text parameter; for others, and unknown ones, what it is as JSON, else the text."""
+    """Return a text as it is for a text parameter; for any other, its value as JSON, or else the text."""
     if parameter is not None and parameter.kind == "string":
         return text
     try:
         return wire.read_json(text)
     except Unreadable as error:
         if _is_lenient_json(text):
-            raise Invalid([Fault(("set", name), f"{error}; as a text it is written {json.dumps(text)}")]) from error
+            raise Invalid([Fault(("set", name), f"{error}; to pass it as text, write {json.dumps(text)}")]) from error
         return [text] if parameter is not None and parameter.kind == "strings" else text
 
 
 def _is_lenient_json(text: str) -> bool:
-    """Return whether Python reads as JSON what JSON does not allow: `NaN`, infinite numbers, too deep a nesting."""
+    """Return whether only Python accepts a text as JSON: `NaN`, infinite numbers, too deep a nesting."""
     try:
         json.loads(text)
     except RecursionError:

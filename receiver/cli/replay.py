@@ -1,4 +1,4 @@
-"""`receiver replay`: reads stored callbacks again, one by its number or a whole history, which is shown before."""
+"""`receiver replay`: reads stored callbacks again, one by its number, or all of them after showing the changes."""
 
 import re
 import sys
@@ -11,15 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli import terminal
-from receiver.cli.runtime import cli, give, run, say
-from receiver.cli.tasks import AsJson
+from receiver.cli.runtime import cli, print_message, print_result, run
+from receiver.cli.tasks import JsonFlag
 from receiver.core.messages import Outcome
 from receiver.documents import Document, format_timestamp, show
 from receiver.services import Services
 from receiver.tasks.replay import replay
 from receiver.tasks.rereading import Change, Snapshot, carry_out, preview
 
-NO_USE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
+UNUSABLE = frozenset({Outcome.FORGED, Outcome.UNREADABLE, Outcome.UNMATCHED})
 MAX_ID = 2**63 - 1
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -28,23 +28,26 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def replay_stored(
     delivery: Annotated[
         int | None,
-        typer.Argument(help="its number, as `receiver show TASK_ID` gives it", min=1, max=MAX_ID),
+        typer.Argument(help="the delivery's number, shown by `receiver show TASK_ID`", min=1, max=MAX_ID),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="read all stored callbacks and answers again")] = False,
+    replay_all: Annotated[bool, typer.Option("--all", help="replay all stored callbacks and answers")] = False,
     since: Annotated[
-        str | None, typer.Option(help="with --all: from when on, a time (2026-11-20T12:00Z) or how long ago (2h, 7d)")
+        str | None, typer.Option(help="with --all: start at a time (2026-11-20T12:00Z) or so long ago (2h, 7d)")
     ] = None,
-    apply: Annotated[bool, typer.Option("--apply", "--yes", help="with --all: do it without asking")] = False,
-    as_json: AsJson = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", "--yes", help="with --all: apply the changes without asking")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Read a stored callback again, say after its adapter or secret was mended; exit code 1 if that was of no use.
+    """Read a stored callback again, for example after its adapter or secret was fixed.
 
-    With --all the whole history is read again; what that would change is shown before it is done.
+    The exit code is 1 if it still cannot be used. With --all, the whole history is read again; the changes are shown
+    first.
     """
-    if every == (delivery is not None):
-        raise typer.BadParameter("Name one delivery, or give --all.")
-    if not every and (since or apply):
-        raise typer.BadParameter("--since and --apply go with --all.")
+    if replay_all == (delivery is not None):
+        raise typer.BadParameter("Give one delivery number, or --all.")
+    if not replay_all and (since or apply):
+        raise typer.BadParameter("--since and --apply only work with --all.")
     if delivery is not None:
         _replay_one(delivery, as_json=as_json)
     else:
@@ -63,31 +66,35 @@ def _replay_one(delivery: int, *, as_json: bool) -> None:
             "state": task["state"] if task else None,
         }
 
-    told = run(work)
-    about = f"task {told['task']} is {told['state']}" if told["task"] else "no task of ours has the id that it names"
-    give(told, f"delivery {told['delivery']}, {told['was']} when it came: {told['outcome']}; {about}", as_json=as_json)
-    if told["outcome"] in NO_USE:
+    result = run(work)
+    about = f"task {result['task']} is {result['state']}" if result["task"] else "no task has the id that it names"
+    print_result(
+        result,
+        f"delivery {result['delivery']}: {result['outcome']} (was {result['was']}); {about}",
+        as_json=as_json,
+    )
+    if result["outcome"] in UNUSABLE:
         raise typer.Exit(1)
 
 
 def _replay_all(since: str | None, *, apply: bool, as_json: bool) -> None:
     changes = run(lambda services: preview(services, parse_since(since, services.clock())))
-    asked = not apply and not as_json and bool(changes) and sys.stdin.isatty() and sys.stdout.isatty()
+    is_interactive = not apply and not as_json and sys.stdin.isatty() and sys.stdout.isatty()
     if not changes or not apply:
-        _give(changes, applied=False, as_json=as_json)
+        _print_changes(changes, applied=False, as_json=as_json)
     if not changes:
         return
-    if asked:
-        apply = typer.confirm(f"Change {len(changes)} tasks?")
+    if is_interactive:
+        apply = typer.confirm(f"Apply {len(changes)} change{'s' if len(changes) != 1 else ''}?")
         as_json = False
     if apply:
-        _give(run(lambda services: carry_out(services, changes)), applied=True, as_json=as_json)
+        _print_changes(run(lambda services: carry_out(services, changes)), applied=True, as_json=as_json)
     elif not as_json:
-        say("Nothing was changed. Add --apply to do it.")
+        print_message("Nothing was changed. Add --apply to apply the changes.")
 
 
 def parse_since(text: str | None, now: int) -> int:
-    """Read a time, or how long ago, as Unix milliseconds; none is the beginning. Raises `typer.BadParameter`."""
+    """Return a time, or how long ago it was, in Unix milliseconds; None means 0. Raises `typer.BadParameter`."""
     if text is None:
         return 0
     ago = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
@@ -97,13 +104,13 @@ def parse_since(text: str | None, now: int) -> int:
         time = datetime.fromisoformat(text.strip())
         return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f'"{text}" is no time; write 2026-11-20T12:00Z, or 2h, or 7d.') from None
+        raise typer.BadParameter(f'"{text}" is not a time; write 2026-11-20T12:00Z, or 2h, or 7d.') from None
 
 
-def _give(changes: list[Change], *, applied: bool, as_json: bool) -> None:
+def _print_changes(changes: list[Change], *, applied: bool, as_json: bool) -> None:
     documents = [_document(change) for change in changes]
-    shown = _table(documents) if documents else "Reading it again changes nothing."
-    give({"changes": documents, "applied": applied}, shown, as_json=as_json)
+    shown = _table(documents) if documents else "Replaying changes nothing."
+    print_result({"changes": documents, "applied": applied}, shown, as_json=as_json)
 
 
 def _document(change: Change) -> Document:
@@ -127,18 +134,18 @@ def _table(changes: list[Document]) -> Table:
         was, becomes = change["from"] or {}, change["to"] or {}
         table.add_row(
             change["task"],
-            terminal.state(was.get("state", "")),
-            terminal.state(becomes.get("state", "")),
-            Text(terminal.one_line(_what(was, becomes, asks=change["asks"]))),
+            terminal.style_state(was.get("state", "")),
+            terminal.style_state(becomes.get("state", "")),
+            Text(terminal.to_one_line(_describe_change(was, becomes, asks=change["asks"]))),
             change["read"],
         )
     return table
 
 
-def _what(was: Document, becomes: Document, *, asks: bool) -> str:
-    """Say in a few words what is new."""
+def _describe_change(was: Document, becomes: Document, *, asks: bool) -> str:
+    """Return in a few words what is new."""
     if asks:
-        return "the provider is asked"
+        return "will be checked"
     for name, words in (("outputs", "+ {}"), ("remote_id", "id {}"), ("error", "{}")):
         if becomes.get(name) and becomes[name] != was.get(name):
             value = becomes[name]

@@ -1,4 +1,4 @@
-"""What every command stands in: settings, an open database, and the two ways to say something."""
+"""What every command needs: settings, an open database, and the two ways to print."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from dotenv import dotenv_values
 from rich.console import Console, RenderableType
 
 from receiver import __version__
-from receiver.cli.terminal import one_line
+from receiver.cli.terminal import to_one_line
 from receiver.config.keys import list_secrets, list_weak_secrets, with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.redaction import Redactor
@@ -25,32 +25,32 @@ from receiver.store.engine import require_database
 T = TypeVar("T")
 
 cli = typer.Typer(
-    help="Submits video and image tasks, hears back, and never loses or buys one twice.",
+    help="Submit paid video and image tasks, receive their callbacks, and never lose a task or buy it twice.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-IN_A_PIPE = 100_000
-"""Columns where nobody looks: nothing is cut there."""
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else IN_A_PIPE)
+PIPE_WIDTH = 100_000
+"""Columns in a pipe, where nothing is cut."""
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def read_settings(**changes: str) -> Settings:
-    """Read the settings from the environment, then from a `.env` file."""
+    """Return the settings from the environment, then from a `.env` file."""
     file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
     return Settings.load({**file, **os.environ, **changes}, CONFIG_TYPES)
 
 
 def load_settings(**changes: str) -> Settings:
-    """Read the settings; unknown variables and weak secrets are named on standard error."""
+    """Return the settings; warnings about unknown variables and list_weak_secrets secrets are printed."""
     settings = read_settings(**changes)
     for sentence in (*settings.warnings, *list_weak_secrets(settings)):
-        say(sentence)
+        print_message(sentence)
     return settings
 
 
-def guarded(settings: Settings) -> Settings:
+def prepare_secrets(settings: Settings) -> Settings:
     """Return settings with all secrets set; from now on the log shows none of them."""
     settings = with_generated_secrets(settings)
     logs.set_redaction(Redactor(list_secrets(settings)).redact_text)
@@ -58,11 +58,11 @@ def guarded(settings: Settings) -> Settings:
 
 
 def run(work: Callable[[Services], Awaitable[T]]) -> T:
-    """Do one command's work on the existing, current database; raises `ConfigError` naming what is missing."""
+    """Return what a command's work returns on the existing, current database; raises `ConfigError` if there is none."""
     settings = load_settings()
     require_database(settings.database)
     schema.require_current(settings.database)
-    settings = guarded(settings)
+    settings = prepare_secrets(settings)
 
     async def go() -> T:
         services = Services.open(settings)
@@ -74,15 +74,15 @@ def run(work: Callable[[Services], Awaitable[T]]) -> T:
     return asyncio.run(go())
 
 
-def say(words: str) -> None:
-    """Tell people something that is not the result."""
-    err.print("\n".join(map(one_line, words.split("\n"))), markup=False)
+def print_message(text: str) -> None:
+    """Print what is not part of the result, on standard error."""
+    err.print("\n".join(map(to_one_line, text.split("\n"))), markup=False)
 
 
-def give(document: Any, shown: RenderableType, *, as_json: bool) -> None:
-    """Print a result: JSON for machines, otherwise what people read."""
+def print_result(document: Any, shown: RenderableType, *, as_json: bool) -> None:
+    """Print a result: JSON for scripts, or else what people read."""
     if as_json:
-        typer.echo(to_json(document))  # ASCII: an input may hold what no terminal takes
+        typer.echo(to_json(document))  # ASCII: an input may hold characters that a terminal cannot print
     else:
         out.print(shown, markup=False)
 

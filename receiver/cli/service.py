@@ -1,4 +1,4 @@
-"""Commands that run and look after the service."""
+"""Commands that run and maintain the service."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,8 @@ from receiver.accounts import NewFile, fetch_balance, register_webhook, upload_f
 from receiver.app import create_app
 from receiver.cli import terminal
 from receiver.cli.demo import submit_demo
-from receiver.cli.runtime import cli, give, guarded, load_settings, run, say
-from receiver.cli.tasks import AsJson, require_seconds
+from receiver.cli.runtime import cli, load_settings, prepare_secrets, print_message, print_result, run
+from receiver.cli.tasks import JsonFlag, require_seconds
 from receiver.config.keys import prepare_data_dir, with_generated_secrets
 from receiver.core.errors import StoreUnavailable
 from receiver.documents import provider_documents
@@ -34,27 +34,27 @@ from receiver.web.pages.login import login_link as make_login_link
 
 @cli.command()
 def serve(
-    demo: Annotated[bool, typer.Option(help="in the sandbox, submit one task of each family")] = False,
-    login_link: Annotated[bool, typer.Option(help="print a link that opens the pages logged in")] = False,
+    demo: Annotated[bool, typer.Option(help="in the sandbox, submit a demo task for each provider")] = False,
+    login_link: Annotated[bool, typer.Option(help="print a link that logs a browser in")] = False,
 ) -> None:
     """Run the service: callbacks, API, pages and poller. Creates and migrates its database."""
     logs.configure()
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
-    settings = guarded(settings.with_port(listening.getsockname()[1]))
+    settings = prepare_secrets(settings.with_port(listening.getsockname()[1]))
     prepare_data_dir(settings.data_dir)
     schema.migrate(settings.database)
     for risk in schema.risks(settings.database):
-        say(risk)
+        print_message(risk)
     app = create_app(settings)
 
     def started() -> None:
         services: Services = app.state.services
         if settings.sandbox:
-            say("No provider key is set: this is the sandbox, a simulated provider at no cost.")
-        say(f"Serving on {settings.local_url}")
+            print_message("No provider key is set, so this is the sandbox: simulated providers, at no cost.")
+        print_message(f"Serving on {settings.local_url}")
         if login_link or demo:
-            say(f"Open {make_login_link(services)}")
+            print_message(f"Open {make_login_link(services)}")
         if demo and settings.sandbox:
             services.background.start(submit_demo(services))
 
@@ -68,11 +68,11 @@ def serve(
 def poll(
     every: Annotated[
         float | None,
-        typer.Option(min=1, callback=require_seconds, help="keep going, with so many seconds in between"),
+        typer.Option(min=1, callback=require_seconds, help="repeat, with so many seconds in between"),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Look once at everything that is due: for cron, beside a running service or another poll."""
+    """Run one sweep over everything that is due: for cron, beside a running service or another poll."""
     logs.configure()
 
     async def work(services: Services) -> None:
@@ -85,9 +85,9 @@ def poll(
             except StoreUnavailable as error:
                 if every is None:
                     raise
-                say(str(error))
+                print_message(str(error))
             counted = {name: report[name] for name in poller.COUNTED}
-            give(counted, " ".join(f"{name} {number}" for name, number in counted.items()), as_json=as_json)
+            print_result(counted, " ".join(f"{name} {number}" for name, number in counted.items()), as_json=as_json)
             if every is None:
                 return
             with contextlib.suppress(TimeoutError):
@@ -98,7 +98,7 @@ def poll(
 
 
 def _stop_on_signal() -> asyncio.Event:
-    """Return what the first SIGTERM or SIGINT sets, so that a purchase under way is finished; a second one ends all."""
+    """Return an event that the first SIGTERM or SIGINT sets, so that open requests finish; a second one ends it all."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
@@ -114,27 +114,25 @@ def _stop_on_signal() -> asyncio.Event:
 
 
 @cli.command()
-def providers(as_json: AsJson = False) -> None:
+def providers(as_json: JsonFlag = False) -> None:
     """List providers, their models and prices."""
     settings = load_settings()
     documents = provider_documents(connect(settings.providers), settings)
-    give({"providers": documents}, terminal.provider_table(documents), as_json=as_json)
+    print_result({"providers": documents}, terminal.provider_table(documents), as_json=as_json)
 
 
 @cli.command("register")
 def register(provider: Annotated[str, typer.Argument(help="the account, for example rivya")]) -> None:
-    """Register the public URL at a provider that knows one webhook for a whole account, and keep its secret."""
+    """Register the public URL at a provider that has one webhook per account, and store its signing secret."""
     made = run(lambda services: register_webhook(services, provider))
-    say(f"Registered as {made}. Restart the service, so that it checks the signatures.")
+    print_message(f"Registered as {made}. Restart the service, so that it verifies the signatures.")
 
 
 @cli.command("balance")
-def show_balance(
-    provider: Annotated[str, typer.Argument(help="the account to ask about")], as_json: AsJson = False
-) -> None:
-    """Ask a provider what is left on the account."""
+def show_balance(provider: Annotated[str, typer.Argument(help="the account")], as_json: JsonFlag = False) -> None:
+    """Show an account's balance at its provider."""
     left = run(lambda services: fetch_balance(services, provider))
-    give({"name": provider, "credits": left}, f"{left:,.10g} credits", as_json=as_json)
+    print_result({"name": provider, "credits": left}, f"{left:,.10g} credits", as_json=as_json)
 
 
 @cli.command("upload")
@@ -143,51 +141,54 @@ def upload(
     file: Annotated[Path, typer.Argument(help="the file", exists=True, dir_okay=False, readable=True)],
     kind: Annotated[str, typer.Option(help="image, video or audio")],
     model: Annotated[str, typer.Option(help="the model that the file is for")],
-    as_json: AsJson = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Upload a reference file; prints, as JSON, the piece of an order's input that names it."""
+    """Upload a reference file; prints, as JSON, the part of an order's input that refers to it."""
     with file.open("rb") as content:
         mime_type = mimetypes.guess_type(file.name)[0] or ""
         new = NewFile(provider, model, kind, file.name, mime_type, file.stat().st_size, content)
         found = dict(run(lambda services: upload_file(services, new)).input)
-    give(found, json.dumps(found, indent=2), as_json=as_json)
+    print_result(found, json.dumps(found, indent=2), as_json=as_json)
 
 
 @cli.command()
 def token() -> None:
-    """Print the API token, which is also the pages' password; it is made on first use."""
+    """Print the API token, which is also the pages' password; it is created on first use."""
     typer.echo(with_generated_secrets(load_settings()).api_tokens[0].get_secret_value())
 
 
 @cli.command()
 def migrate() -> None:
-    """Create the database, or bring it to this release's schema."""
+    """Create the database, or migrate it to this release's schema."""
     settings = load_settings()
     prepare_data_dir(settings.data_dir)
     before, after = schema.migrate(settings.database)
     for risk in schema.risks(settings.database):
-        say(risk)
-    say(f"The schema is {after}." if before == after else f"The schema was {before or 'not there'} and is {after}.")
+        print_message(risk)
+    if before == after:
+        print_message(f"The schema is current: {after}.")
+    else:
+        print_message(f"Migrated the schema from {before} to {after}." if before else f"Created the schema: {after}.")
 
 
 @cli.command()
 def sandbox(
-    ledger: Annotated[Path | None, typer.Option(help="a file that remembers purchases over restarts")] = None,
-    late_by: Annotated[float, typer.Option(help="seconds after the end at which a late callback comes")] = 15.0,
+    ledger: Annotated[Path | None, typer.Option(help="a file that keeps purchases across restarts")] = None,
+    late_by: Annotated[float, typer.Option(help="seconds after completion at which a late callback is sent")] = 15.0,
 ) -> None:
-    """Run the simulated provider alone, on HOST and PORT."""
+    """Run the simulated providers alone, on HOST and PORT."""
     logs.configure()
     settings = load_settings()
     listening = server.listen(settings.host, settings.port)
     settings = settings.with_port(listening.getsockname()[1])
-    local = is_loopback(settings.host)
-    tokens = () if local else [each.get_secret_value() for each in with_generated_secrets(settings).api_tokens]
+    is_local = is_loopback(settings.host)
+    tokens = () if is_local else [each.get_secret_value() for each in with_generated_secrets(settings).api_tokens]
 
     def started() -> None:
         for family in CONFIG_TYPES:
-            say(f"{family.upper()}_BASE_URL={settings.local_url}/{family}")
-        if not local:
-            say("From another machine each family's API key is the API token; `receiver token` prints it.")
+            print_message(f"{family.upper()}_BASE_URL={settings.local_url}/{family}")
+        if not is_local:
+            print_message("From another machine, use the API token as each provider's key; `receiver token` prints it.")
 
     app = create_sandbox(Sandbox(ledger_path=ledger, late_by=late_by, tokens=tokens))
     server.run(app, settings, listening, started)

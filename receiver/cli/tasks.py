@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from receiver.cli import orders, terminal
-from receiver.cli.runtime import cli, err, give, out, run, say
+from receiver.cli.runtime import cli, err, out, print_message, print_result, run
 from receiver.core.errors import Fault, Invalid
 from receiver.core.states import SETTLED, State
 from receiver.documents import Document, TaskDocument, history_document, read_stats, show, show_all
@@ -19,52 +19,54 @@ from receiver.tasks import adoption, submission
 from receiver.tasks.checks import check_now
 from receiver.web.api.requests import MAX_KEY
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON for machines")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
 
 
 def _require_key(key: str | None) -> str | None:
-    """Refuse a key that says nothing, as that of an unset variable: without one, each run buys anew."""
+    """Return a valid key; an empty one, such as an unset variable, is refused: without a key each run buys again."""
     if key is not None and not (0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
         raise typer.BadParameter(f"must be 1 to {MAX_KEY} printable ASCII characters")
     return key
 
 
 def require_seconds(seconds: float | None) -> float | None:
-    """Refuse what is no span of time."""
-    if seconds is not None and not 0 <= seconds <= FOREVER:
+    """Return a valid number of seconds; any other is refused."""
+    if seconds is not None and not 0 <= seconds <= MAX_SECONDS:
         raise typer.BadParameter("must be a number of seconds, 0 or more")
     return seconds
 
 
 Key = Annotated[
     str | None,
-    typer.Option("--key", callback=_require_key, help="an idempotency key: the same order under it buys once"),
+    typer.Option(
+        "--key", callback=_require_key, help="an idempotency key: the same order under the same key buys only once"
+    ),
 ]
 
-FOREVER = 10 * 365 * 86400.0
-BAD = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
+MAX_SECONDS = 10 * 365 * 86400.0
+UNSUCCESSFUL = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
 
 
 @cli.command()
 def submit(
-    provider: Annotated[str, typer.Argument(help="rivya, apixo, revid, gateway ...")],
+    provider: Annotated[str, typer.Argument(help="the account: rivya, apixo, revid, gateway, kie ...")],
     model: Annotated[str, typer.Argument(help="the provider's model id")],
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="what to make")] = None,
     parameters: Annotated[list[str] | None, typer.Option("--set", help="a parameter, NAME=VALUE; repeatable")] = None,
     input_json: Annotated[str | None, typer.Option("--input", help="the input as JSON; - reads standard input")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="your own label, KEY=VALUE; repeatable")] = None,
-    validate: Annotated[bool, typer.Option(help="check the input against the model's documents")] = True,
+    validate: Annotated[bool, typer.Option(help="validate the input against the model's documentation")] = True,
     key: Key = None,
-    wait_for_it: Annotated[bool, typer.Option("--wait", help="wait until the task has settled")] = False,
-    as_json: AsJson = False,
+    wait_for_it: Annotated[bool, typer.Option("--wait", help="wait until the task is settled")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Submit a task."""
 
     async def work(services: Services) -> list[TaskDocument]:
         known = services.provider(provider).models.get(model)
         if known is None:
-            say(f'"{model}" is no model that {provider} documents: it is passed on unchecked, at a price not known.')
+            print_message(f'{provider} documents no model "{model}": the input is sent unchecked, at an unknown price.')
         whole = sys.stdin.read() if input_json == "-" else input_json
         given = orders.parse_input(known, prompt, parameters or [], whole)
         labels = orders.parse_pairs("metadata", metadata or [])
@@ -73,19 +75,19 @@ def submit(
             provider, model, given, labels, validate=validate, key=key, digest=submission.digest_of(body)
         )
         task_id, _ = await submission.submit(services, order)
-        return await _wait(services, [task_id], FOREVER) if wait_for_it else [await show(services, task_id)]
+        return await _wait(services, [task_id], MAX_SECONDS) if wait_for_it else [await show(services, task_id)]
 
     _finish(run(work), as_json=as_json, waited=wait_for_it)
 
 
 @cli.command("list")
 def list_tasks(
-    state: Annotated[list[State] | None, typer.Option(help="repeatable")] = None,
-    provider: Annotated[str | None, typer.Option()] = None,
-    model: Annotated[str | None, typer.Option()] = None,
+    state: Annotated[list[State] | None, typer.Option(help="only tasks in this state; repeatable")] = None,
+    provider: Annotated[str | None, typer.Option(help="only tasks of this account")] = None,
+    model: Annotated[str | None, typer.Option(help="only tasks of this model")] = None,
     q: Annotated[str | None, typer.Option("--q", help="part of a prompt, id or remote id")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
-    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="how many at most")] = 50,
+    as_json: JsonFlag = False,
 ) -> None:
     """List tasks, newest first."""
     wanted = reading.Filter(states=state or (), provider=provider, model=model, q=q, limit=limit)
@@ -99,12 +101,12 @@ def list_tasks(
         return tasks
 
     tasks = run(work)
-    give({"tasks": tasks}, terminal.task_table(tasks) if tasks else Text("no tasks"), as_json=as_json)
+    print_result({"tasks": tasks}, terminal.task_table(tasks) if tasks else Text("no tasks"), as_json=as_json)
 
 
 @cli.command("show")
-def show_task(task_id: TaskId, as_json: AsJson = False) -> None:
-    """Show one task and what happened to it."""
+def show_task(task_id: TaskId, as_json: JsonFlag = False) -> None:
+    """Show one task and its history."""
 
     async def work(services: Services) -> tuple[TaskDocument, list[Document]]:
         task = await show(services, task_id)
@@ -112,31 +114,31 @@ def show_task(task_id: TaskId, as_json: AsJson = False) -> None:
         return task, [history_document(row, told, services.redactor) for row, told in rows]
 
     task, events = run(work)
-    give({**task, "history": events}, terminal.task_details(task, events), as_json=as_json)
+    print_result({**task, "history": events}, terminal.task_details(task, events), as_json=as_json)
 
 
 @cli.command()
-def stats(as_json: AsJson = False) -> None:
-    """Count tasks, and what each account spent by day: what its limits count."""
+def stats(as_json: JsonFlag = False) -> None:
+    """Show the number of tasks, and what each account spent per day, as its limits count it."""
     counted = run(read_stats)
-    give(counted, terminal.stats_table(counted), as_json=as_json)
+    print_result(counted, terminal.stats_table(counted), as_json=as_json)
 
 
 @cli.command()
 def wait(
-    task_ids: Annotated[list[str], typer.Argument(help="tasks' ids")],
+    task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")],
     seconds: Annotated[
         float, typer.Option("--timeout", callback=require_seconds, help="give up after so many seconds")
-    ] = FOREVER,
-    as_json: AsJson = False,
+    ] = MAX_SECONDS,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Wait until tasks have settled; exit code 1 if one did not succeed."""
+    """Wait until tasks are settled; the exit code is 1 if one did not succeed."""
     _finish(run(lambda services: _wait(services, task_ids, seconds)), as_json=as_json, waited=True)
 
 
 @cli.command()
-def check(task_id: TaskId, as_json: AsJson = False) -> None:
-    """Ask the provider about a task now."""
+def check(task_id: TaskId, as_json: JsonFlag = False) -> None:
+    """Check a task at its provider now."""
 
     async def work(services: Services) -> list[TaskDocument]:
         await check_now(services, task_id)
@@ -150,13 +152,15 @@ def retry(
     task_id: TaskId,
     key: Key = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask on a terminal")] = False,
-    as_json: AsJson = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Order the same again as a new task: this buys, and says the price first."""
+    """Place the same order again as a new task: this buys, after showing the price."""
 
     async def work(services: Services) -> list[TaskDocument]:
         price = (await show(services, task_id))["credits"]["estimated"]
-        say(f"This buys it again: {'the price is not known' if price is None else f'about {price} credits'}.")
+        print_message(
+            f"This buys it again, {'at an unknown price' if price is None else f'for about {price} credits'}."
+        )
         if err.is_terminal and sys.stdin.isatty() and not yes:
             typer.confirm("Order it?", abort=True, err=True)
         new, _ = await submission.retry(services, task_id, key)
@@ -166,8 +170,8 @@ def retry(
 
 
 @cli.command()
-def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
-    """Withdraw a task that is still queued."""
+def cancel(task_id: TaskId, as_json: JsonFlag = False) -> None:
+    """Cancel a task that is still queued."""
 
     async def work(services: Services) -> list[TaskDocument]:
         await submission.cancel(services, task_id)
@@ -180,10 +184,12 @@ def cancel(task_id: TaskId, as_json: AsJson = False) -> None:
 def adopt(
     task_id: TaskId,
     remote_id: Annotated[str | None, typer.Argument(help="the id that you found at the provider")] = None,
-    not_bought: Annotated[bool, typer.Option("--not-bought", help="you looked there: it was not bought")] = False,
-    as_json: AsJson = False,
+    not_bought: Annotated[
+        bool, typer.Option("--not-bought", help="you looked at the provider: it was not bought")
+    ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Resolve an unconfirmed task, or a silent expired one, by hand."""
+    """Resolve an unconfirmed task, or an expired one without remote id, by hand."""
     if (remote_id is None) is not not_bought:
         raise Invalid([Fault(("adopt",), "give either the provider's id or --not-bought")])
 
@@ -203,9 +209,9 @@ def track(
     remote_id: Annotated[str, typer.Argument(help="the provider's id")],
     model: Annotated[str, typer.Option(help="the model, which some providers' status requests need")] = "unknown",
     key: Key = None,
-    as_json: AsJson = False,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Follow a task that was bought elsewhere: nothing is sent but status requests."""
+    """Follow a task that was bought elsewhere: only status requests are sent."""
 
     async def work(services: Services) -> list[TaskDocument]:
         body = {"provider": provider, "model": model, "remote_id": remote_id}
@@ -217,32 +223,32 @@ def track(
 
 
 async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[TaskDocument]:
-    """Wait for tasks, with a bar for each on a terminal; raises `NotFound` for one that is not there."""
+    """Return tasks once they are settled, with progress bars on a terminal; raises `NotFound` for an unknown one."""
     wanted = [(await show(services, task_id))["id"] for task_id in dict.fromkeys(task_ids)]
-    with terminal.Bars(err) as bars:
+    with terminal.ProgressBars(err) as bars:
 
-        def over(tasks: list[Task | None]) -> bool:
+        def are_settled(tasks: list[Task | None]) -> bool:
             known = [task for task in tasks if task is not None]
             for task in known:
                 bars.update(task.id, task.state.value, task.progress)
             return all(task.state in SETTLED for task in known)
 
         await services.store.until(
-            lambda session: [reading.task(session, task_id) for task_id in wanted], over, seconds, of=wanted
+            lambda session: [reading.task(session, task_id) for task_id in wanted], are_settled, seconds, of=wanted
         )
     return [await show(services, task_id) for task_id in wanted]
 
 
 def _finish(tasks: list[TaskDocument], *, as_json: bool, waited: bool = False) -> None:
-    """Print tasks; leave with 1 where one went wrong, or was waited for and has not succeeded."""
+    """Print tasks; exit with 1 if one went wrong, or was waited for and did not succeed."""
     _print(tasks, as_json=as_json)
-    if any(task["state"] != State.SUCCEEDED if waited else task["state"] in BAD for task in tasks):
+    if any(task["state"] != State.SUCCEEDED if waited else task["state"] in UNSUCCESSFUL for task in tasks):
         raise typer.Exit(1)
 
 
 def _print(tasks: list[TaskDocument], *, as_json: bool) -> None:
     if as_json or out.is_terminal:
-        give(tasks[0] if len(tasks) == 1 else {"tasks": tasks}, terminal.task_table(tasks), as_json=as_json)
+        print_result(tasks[0] if len(tasks) == 1 else {"tasks": tasks}, terminal.task_table(tasks), as_json=as_json)
     else:
         for task in tasks:
-            typer.echo("\t".join((task["id"], task["state"], terminal.what(task).plain)))
+            typer.echo("\t".join((task["id"], task["state"], terminal.summarize(task).plain)))

@@ -1,5 +1,6 @@
 """What the command line shows to people: tables and lines made of documents. The commands print them."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from receiver.documents import Document, TaskDocument
+from receiver.documents import Document, ErrorDocument, TaskDocument
 
 STYLES = {
     "succeeded": "green",
@@ -21,70 +22,97 @@ STYLES = {
 }
 
 
-def state(word: str) -> Text:
-    """Show a state in its colour."""
+def style_state(word: str) -> Text:
+    """Return a state in its colour."""
     return Text(word, STYLES.get(word, ""))
 
 
-def one_line(text: str) -> str:
-    """Show a stranger's text: no control character of it may move the cursor or begin a line."""
+def to_one_line(text: str) -> str:
+    """Return an untrusted text without control characters, which would move the cursor or start a line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def task_table(tasks: Iterable[TaskDocument]) -> Table:
-    """Show tasks, one a row."""
-    task_id = Column("task", no_wrap=True, min_width=30)  # half an id is of no use
-    table = Table(task_id, "state", "provider", "model", "created", "what", box=None, pad_edge=False)
+    """Return tasks as a table, one a row."""
+    task_id = Column("task", no_wrap=True, min_width=30)  # a cut id is useless
+    table = Table(task_id, "state", "provider", "model", "created", "details", box=None, pad_edge=False)
     for task in tasks:
         table.add_row(
             task["id"],
-            state(task["state"]),
+            style_state(task["state"]),
             Text(task["provider"]),
-            Text(one_line(task["model"])),
+            Text(to_one_line(task["model"])),
             (task["created_at"] or "")[:19],
-            what(task),
+            summarize(task),
         )
     return table
 
 
-def what(task: TaskDocument) -> Text:
-    """Say in a few words how a task stands: its result, its error, its notice or its progress."""
+def summarize(task: TaskDocument) -> Text:
+    """Return a task's result, or else its error, its progress or its latest notice."""
     if task["outputs"]:
-        return Text(one_line(task["outputs"][0]["url"]))
+        return Text(to_one_line(task["outputs"][0]["url"]))
     if task["error"]:
-        return Text(one_line(f"{task['error']['code']}: {task['error']['message']}"))
+        return Text(to_one_line(_describe_error(task["error"])))
     if task["progress"] is not None:
         return Text(f"{task['progress']:.0%}")
-    return Text(one_line(task["notices"][-1]) if task["notices"] else "")
+    return Text(to_one_line(task["notices"][-1]) if task["notices"] else "")
 
 
 def task_details(task: TaskDocument, events: list[Document]) -> Table:
-    """Show all of one task, and what happened to it."""
+    """Return all of one task, and its history."""
     table = Table("", "", box=None, show_header=False, pad_edge=False)
     for name, value in task.items():
-        if value not in (None, [], {}):
-            table.add_row(Text(name, "dim"), state(task["state"]) if name == "state" else Text(one_line(_plain(value))))
+        for line in _lines(name, value):
+            table.add_row(Text(name, "dim"), style_state(task["state"]) if name == "state" else Text(to_one_line(line)))
     for event in events:
-        table.add_row(Text(event["at"][:23], "dim"), Text(one_line(happening(event))))
+        table.add_row(Text(event["at"][:23], "dim"), Text(to_one_line(describe_event(event))))
     return table
 
 
-def happening(event: Document) -> str:
-    """Say in one line what happened."""
+def _lines(name: str, value: Any) -> list[str]:
+    """Return a value of a task for people: a line for each item of a list, none for an empty value."""
+    if value in (None, [], {}):
+        return []
+    match name:
+        case "outputs":
+            return [output["url"] for output in value]
+        case "notices":
+            return list(value)
+        case "error":
+            return [_describe_error(value)]
+        case "credits" | "evidence":
+            known = [f"{key} {_plain(each)}" for key, each in value.items() if each is not None]
+            return [", ".join(known)] if known else []
+    return [_plain(value)]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _describe_error(error: ErrorDocument) -> str:
+    return f"{error['code']}: {error['message']}"
+
+
+def describe_event(event: Document) -> str:
+    """Return an event of the history in one line."""
     if event["kind"] == "move":
         why = f": {event['error']['message']}" if event.get("error") else ""
         return f"{event['from']} -> {event['to']} ({event['via']}){why}"
     if event["kind"] == "attempt":
-        return f"try {event['number']}: {event['outcome'] or 'on its way'} {event.get('message') or ''}".rstrip()
+        return f"attempt {event['number']}: {event['outcome'] or 'in progress'} {event.get('message') or ''}".rstrip()
     if event["kind"] == "delivery":
         return f"callback: {event['outcome']} (delivery {event['delivery']})"
     if event["kind"] == "check":
-        return f"asked: {event['outcome']} {event.get('message') or ''}".rstrip()
+        return f"check: {event['outcome']} {event.get('message') or ''}".rstrip()
     return str(event.get("text", ""))
 
 
 def provider_table(providers: Iterable[Document]) -> Table:
-    """Show providers and their models with prices."""
+    """Return providers and their models with prices."""
     table = Table("provider", "configured", "model", "price", box=None, pad_edge=False)
     for provider in providers:
         for number, model in enumerate(provider["models"] or [{"id": "", "price": None}]):
@@ -97,31 +125,27 @@ def provider_table(providers: Iterable[Document]) -> Table:
 
 
 def stats_table(stats: Document) -> Table:
-    """Show each account's tasks by state, and below it what it spent on each day (UTC)."""
+    """Return each account's tasks by state, and below them what it spent on each day (UTC)."""
     table = Table("provider", "day", "tasks", "credits", box=None, pad_edge=False)
     for provider, states in stats["tasks"].items():
-        told = ", ".join(f"{number} {word}" for word, number in states.items())
-        table.add_row(provider, "all", told, f"{stats['credits'][provider]['spent']} spent")
+        by_state = ", ".join(f"{number} {word}" for word, number in states.items())
+        table.add_row(provider, "all", by_state, f"{stats['credits'][provider]['spent']} spent")
         for each in stats["spend"].get(provider, []):
             table.add_row("", each["day"], str(each["tasks"]), str(each["credits"]))
     return table
 
 
 def delivery_table(deliveries: Iterable[Document]) -> Table:
-    """Show callbacks that no task has, one a row."""
-    table = Table("delivery", "received", "provider", "outcome", "names", box=None, pad_edge=False)
+    """Return callbacks that belong to no task, one a row."""
+    table = Table("delivery", "received", "provider", "outcome", "remote id", box=None, pad_edge=False)
     for delivery in deliveries:
-        named = Text(one_line(delivery["remote_id"] or ""))
+        remote_id = Text(to_one_line(delivery["remote_id"] or ""))
         received = delivery["received_at"][:19]
-        table.add_row(str(delivery["delivery"]), received, delivery["provider"], delivery["outcome"], named)
+        table.add_row(str(delivery["delivery"]), received, delivery["provider"], delivery["outcome"], remote_id)
     return table
 
 
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
-
-
-class Bars:
+class ProgressBars:
     """A line for each task on a terminal, with its state and progress; nothing in a pipe."""
 
     def __init__(self, console: Console) -> None:
@@ -137,7 +161,7 @@ class Bars:
         )
         self._bars: dict[str, TaskID] = {}
 
-    def __enter__(self) -> "Bars":
+    def __enter__(self) -> "ProgressBars":
         self._progress.start()
         return self
 
@@ -145,7 +169,7 @@ class Bars:
         self._progress.stop()
 
     def update(self, task_id: str, state_word: str, share: float | None) -> None:
-        """Show how a task stands; `share` is 0 to 1."""
+        """Show a task's state and progress; `share` is 0 to 1."""
         bar = self._bars.get(task_id)
         if bar is None:
             bar = self._bars[task_id] = self._progress.add_task(task_id, total=1.0, state="")

@@ -86,7 +86,7 @@ class ServiceSettings(BaseModel):
     callback_grace: NonNegativeSeconds = 300
     poll_every: Seconds = 10
     poll_max: Seconds = 120
-    deadline: Seconds = 7200
+    deadline: Seconds = Field(7200, examples=["7200"])
     timeout: Seconds = 30
     confirm: Literal["auto", "always", "never"] = Field("auto", examples=["auto", "always", "never"])
     max_callback_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024, examples=["1048576"])] = 1_048_576

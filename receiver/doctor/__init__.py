@@ -1,7 +1,7 @@
-"""`receiver doctor`: looks at everything that must be right, and says what is not, with its remedy.
+"""`receiver doctor`: examines everything that must be right, and reports what is wrong, with a remedy.
 
-`cli` calls it, beside a running service or without one. It buys nothing and follows nobody; it writes only signs of
-life, and what every command would: secrets, where none were made yet.
+`cli` calls it, beside a running service or without one. It buys nothing and follows no redirect. It writes only
+heartbeats, and what every command would: secrets, if there are none yet.
 """
 
 import asyncio
@@ -11,51 +11,53 @@ from receiver import services as wiring
 from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.errors import ConfigError
-from receiver.doctor import accounts, database, places, reaching
+from receiver.doctor import accounts, database, reachability, storage
 from receiver.doctor.findings import Finding, Report, Verdict, ok, skipped, warning, wrong
 from receiver.services import Services
 
 __all__ = ["Finding", "Report", "Verdict", "examine"]
 
-PATIENCE = 10.0
-"""Seconds for one request, however long those of the service may take: a callback may be answered after four."""
+REQUEST_SECONDS = 10.0
+"""Timeout of one request, whatever the service's own is: a callback may be answered after four seconds."""
 
 
-async def examine(settings: Settings, *, clock: Callable[[], int] = wiring.clock, patience: float = PATIENCE) -> Report:
-    """Look at everything; `clock` gives Unix milliseconds."""
-    kept = places.examine(settings, places.Machine.here())
-    gap = await asyncio.to_thread(database.missing, settings)
-    if gap is not None and gap.absent:
-        return Report([*_settings(settings), *kept, gap.finding], usable=False)
+async def examine(
+    settings: Settings, *, clock: Callable[[], int] = wiring.clock, request_seconds: float = REQUEST_SECONDS
+) -> Report:
+    """Return a report about everything; `clock` returns Unix milliseconds."""
+    kept = storage.examine(settings, storage.Machine.here())
+    unusable = await asyncio.to_thread(database.find_unusable, settings)
+    if unusable is not None and unusable.is_absent:
+        return Report([*_settings(settings), *kept, unusable.finding], usable=False)
     try:
         settings = with_generated_secrets(settings)
     except ConfigError as error:
         remedy = "let this user read and write it, or set RECEIVER_SECRET_KEYS and RECEIVER_API_TOKENS"
-        return Report([*_settings(settings), *kept, wrong("secrets", str(error), remedy)], usable=gap is None)
-    services = Services.open(settings.model_copy(update={"timeout": patience}), clock=clock)
+        return Report([*_settings(settings), *kept, wrong("secrets", str(error), remedy)], usable=unusable is None)
+    services = Services.open(settings.model_copy(update={"timeout": request_seconds}), clock=clock)
     try:
-        inside = [gap.finding] if gap else await database.examine(services)
-        reached, asked = await asyncio.gather(
-            reaching.examine(services, usable=gap is None), accounts.ask_all(services)
+        inside = [unusable.finding] if unusable else await database.examine(services)
+        reached, probes = await asyncio.gather(
+            reachability.examine(services, usable=unusable is None), accounts.probe_all(services)
         )
     finally:
         await services.close()
-    keys = [accounts.judge(services, each) for each in asked]
-    outside = [*reached, *(keys or [_no_keys()]), accounts.clock(asked)]
-    return Report([*_settings(settings), *kept, *inside, *outside], usable=gap is None)
+    keys = [accounts.judge_key(services, each) for each in probes]
+    outside = [*reached, *(keys or [_no_keys()]), accounts.judge_clock(probes)]
+    return Report([*_settings(settings), *kept, *inside, *outside], usable=unusable is None)
 
 
 def _no_keys() -> Finding:
-    return skipped("keys", "the sandbox's accounts are simulated: there are no keys")
+    return skipped("keys", "the sandbox's accounts are simulated and have no keys")
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    found = [warning("settings", sentence, "correct it, complete it, or remove it") for sentence in settings.warnings]
-    words = "the sandbox, a simulated provider: no provider key is set"
+    found = [warning("settings", sentence, "correct, complete or remove it") for sentence in settings.warnings]
+    message = "no provider key is set, so this is the sandbox, with simulated providers"
     if not settings.sandbox:
-        words = "accounts: " + ", ".join(name + _signed(config) for name, config in settings.providers.items())
-    prefix = f"; all paths begin with {settings.path_prefix}" if settings.path_prefix else ""
-    return [*found, ok("settings", f"{words}{prefix}")]
+        message = "accounts: " + ", ".join(name + _signed(config) for name, config in settings.providers.items())
+    prefix = f"; all paths start with {settings.path_prefix}" if settings.path_prefix else ""
+    return [*found, ok("settings", f"{message}{prefix}")]
 
 
 def _signed(config: ProviderConfig) -> str:

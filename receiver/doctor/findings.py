@@ -1,4 +1,4 @@
-"""What an examination finds: a verdict, what was looked at, what was seen, and the remedy. Pure."""
+"""What an examination finds: a verdict, the subject, a message, and the remedy. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How something stands, from the best to the worst."""
+    """The verdicts, from the best to the worst."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -16,32 +16,32 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what is not ok comes with its remedy."""
+    """One line of the report; a warning or an error has a remedy."""
 
     verdict: Verdict
     subject: str
-    words: str
+    message: str
     remedy: str | None = None
 
 
-def ok(subject: str, words: str) -> Finding:
-    """Nothing is to do."""
-    return Finding(Verdict.OK, subject, words)
+def ok(subject: str, message: str) -> Finding:
+    """Return a finding that all is well."""
+    return Finding(Verdict.OK, subject, message)
 
 
-def skipped(subject: str, words: str) -> Finding:
-    """It was not looked at, for this reason."""
-    return Finding(Verdict.SKIPPED, subject, words)
+def skipped(subject: str, message: str) -> Finding:
+    """Return a finding that something was not examined, and why."""
+    return Finding(Verdict.SKIPPED, subject, message)
 
 
-def warning(subject: str, words: str, remedy: str) -> Finding:
-    """It works, but not as it should, or not for long."""
-    return Finding(Verdict.WARNING, subject, words, remedy)
+def warning(subject: str, message: str, remedy: str) -> Finding:
+    """Return a finding about what works, but not as it should, or not for long."""
+    return Finding(Verdict.WARNING, subject, message, remedy)
 
 
-def wrong(subject: str, words: str, remedy: str) -> Finding:
-    """It does not work, or will lose something."""
-    return Finding(Verdict.WRONG, subject, words, remedy)
+def wrong(subject: str, message: str, remedy: str) -> Finding:
+    """Return a finding about what does not work, or will lose data."""
+    return Finding(Verdict.WRONG, subject, message, remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class Report:
         return max((finding.verdict for finding in self.findings), key=order.index, default=Verdict.OK)
 
 
-def amount(seconds: float) -> str:
-    """Say a time span in its largest fitting unit."""
+def format_seconds(seconds: float) -> str:
+    """Return a duration in the largest unit of which there are at least two."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Commands where nothing runs: what is missing is named, nothing is made in passing, and wrong use ends with 2."""
+"""Commands where nothing runs: what is missing is named, nothing is created, and wrong use exits with 2."""
 
 import io
 from typing import cast
@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from receiver.cli.terminal import one_line, task_table, what
+from receiver.cli.terminal import summarize, task_table, to_one_line
 from receiver.documents import TaskDocument
 
 from .rig import Home
@@ -64,16 +64,17 @@ def test_wrong_use_exits_2_and_says_how(empty: Home) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--set", "n=NaN"], 'set.n: not JSON: NaN is not JSON; as a text it is written "NaN"'),
+        (["--set", "n=NaN"], 'set.n: not JSON: NaN is not JSON; to pass it as text, write "NaN"'),
         (["--set", "n=-Infinity"], "-Infinity is not JSON"),
         (["--set", 'n={"a": [1, NaN]}'], "NaN is not JSON"),
         (["--set", "n=1e999"], "a number out of range"),
         (["--set", "n=" + "[" * 200 + "]" * 200], "nested deeper than 100 levels"),
         (["--input", '{"n": NaN}'], "input: not JSON: NaN is not JSON"),
         (["--input", '"{}"'], "input: must be a JSON object"),
+        (["--prompt", "x", "--set", "prompt=y"], "prompt: is given by both --prompt and --set prompt="),
     ],
 )
-def test_what_is_no_json_is_refused_at_the_way_in_with_plain_words(empty: Home, words: list[str], told: str) -> None:
+def test_an_invalid_input_is_refused_before_anything_is_done(empty: Home, words: list[str], told: str) -> None:
     assert empty.run("migrate").code == 0
     ran = empty.run("submit", "gateway", "a-model", "-p", "x", *words)
     assert (ran.code, ran.out) == (2, "")
@@ -81,12 +82,12 @@ def test_what_is_no_json_is_refused_at_the_way_in_with_plain_words(empty: Home, 
     assert empty.run("list", "--json").document == {"tasks": []}
 
 
-def test_offline_a_task_is_stored_withdrawn_and_ordered_again(empty: Home) -> None:
+def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> None:
     """Nobody listens where the sandbox would be: provably not sent, so it waits."""
     empty.settings |= {"PORT": "1", "RECEIVER_POLL_EVERY": "0.01"}
     made = empty.run("migrate")
     assert (made.code, made.out) == (0, "")
-    assert "was not there" in made.err
+    assert "Created the schema" in made.err
 
     first, unknown, invalid = empty.run_all(
         [
@@ -121,8 +122,8 @@ def test_offline_a_task_is_stored_withdrawn_and_ordered_again(empty: Home) -> No
 @pytest.mark.parametrize(
     "text", ["\u202etxt.exe", "two\nlines", "a\ttab", "\x1b]0;title\x07", "\u2028next", "\x9b31m", "a\rb", "\udcff"]
 )
-def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> None:
-    shown = one_line(text)
+def test_no_untrusted_text_moves_the_cursor_or_starts_a_line(text: str) -> None:
+    shown = to_one_line(text)
     assert len(shown) == len(text)
     assert shown.isprintable()
     error = {"code": text, "message": text}
@@ -130,9 +131,9 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
     def task(**values: object) -> TaskDocument:
         return cast("TaskDocument", {"outputs": [], "error": error, "progress": None, "notices": []} | values)
 
-    assert what(task()).plain.isprintable()
-    assert what(task(error=None, notices=[text])).plain.isprintable()
-    assert what(task(outputs=[{"url": text}])).plain.isprintable()
+    assert summarize(task()).plain.isprintable()
+    assert summarize(task(error=None, notices=[text])).plain.isprintable()
+    assert summarize(task(outputs=[{"url": text}])).plain.isprintable()
     whole: dict[str, object] = {
         "id": "tsk_1",
         "state": "failed",
@@ -149,7 +150,7 @@ def test_no_text_of_a_stranger_moves_the_cursor_or_begins_a_line(text: str) -> N
     assert "[red]x[/red]" in rows[0], "no markup is read in it"
 
 
-def test_an_order_dearer_than_a_days_limit_is_refused_with_both_figures(empty: Home) -> None:
+def test_an_order_over_a_days_limit_is_refused_with_both_figures(empty: Home) -> None:
     empty.settings |= {
         "REVID_API_KEY": "a-key-of-revid",
         "REVID_BASE_URL": "http://127.0.0.1:9",
@@ -179,7 +180,7 @@ def test_an_order_dearer_than_a_days_limit_is_refused_with_both_figures(empty: H
     ],
     ids=" ".join,
 )
-def test_a_key_that_says_nothing_and_no_span_of_time_are_refused(empty: Home, words: list[str]) -> None:
+def test_an_empty_key_and_an_invalid_duration_are_refused(empty: Home, words: list[str]) -> None:
     ran = empty.run(*words)
     assert (ran.code, ran.out) == (2, "")
     assert "must be" in ran.err

@@ -75,7 +75,7 @@ def test_on_a_terminal_it_shows_how_far_it_is(home: Home, folder: Path) -> None:
     assert b"checking" in shown
 
 
-def test_a_file_that_is_there_is_replaced_only_when_told_so(home: Home, folder: Path) -> None:
+def test_an_existing_file_is_replaced_only_with_force(home: Home, folder: Path) -> None:
     file = folder / "copy.db"
     file.write_text("dear to somebody")
     refused = home.run("backup", str(file))
@@ -117,7 +117,7 @@ def test_secrets_are_no_target(home: Home) -> None:
     assert [secret.read_bytes() for secret in secrets] == before
 
 
-def test_a_target_that_cannot_be_is_refused_with_the_reason(home: Home, folder: Path) -> None:
+def test_an_impossible_target_is_refused_with_the_reason(home: Home, folder: Path) -> None:
     (folder / "open.db-wal").touch()
     wrong = {
         folder / "none" / "copy.db": "no directory",

@@ -107,7 +107,9 @@ def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None
     assert document["history"] == history(home, task_id), "as the API gives it"
     assert task_id in table.out
     assert "callback: applied" in table.out
-    assert "…" not in table.out, "nothing is cut where nobody looks"
+    assert "token yes" in table.out, "in words"
+    assert not re.search(r"\b(True|False|None)\b|'", table.out), "and not as Python writes values"
+    assert "…" not in table.out, "nothing is cut in a pipe"
     assert set(listed.document) == {"tasks"}
     assert [task["id"] for task in listed.document["tasks"]] == [task_id]
     assert set(listed.document["tasks"][0]) == TASK_KEYS
@@ -121,7 +123,7 @@ def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None
     assert "only a queued one" in cancelled.err
 
 
-def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(home: Home) -> None:
+def test_a_stored_callback_is_replayed_by_its_number_in_the_history(home: Home) -> None:
     (task_id,) = ordered(home, "read again [sandbox: after=0.1]")
     settle(home, task_id)
     final = [event for event in history(home, task_id) if event["kind"] == "delivery"][-1]["delivery"]
@@ -143,7 +145,7 @@ def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(ho
         "task": task_id,
         "state": "succeeded",
     }
-    expected = f"delivery {final}, applied when it came: repeated; task {task_id} is succeeded\n"
+    expected = f"delivery {final}: repeated (was applied); task {task_id} is succeeded\n"
     assert (plain.code, plain.out) == (0, expected)
     assert f"callback: applied (delivery {final})" in shown.out
     assert f"Delivery {final}, applied when it came, was read again: repeated." in shown.out
@@ -151,7 +153,7 @@ def test_a_stored_callback_is_read_again_by_the_number_that_the_history_gives(ho
     assert "receiver show" in gone.err
 
 
-def test_a_whole_history_is_read_again_and_what_that_changes_is_shown_before(home: Home) -> None:
+def test_a_whole_history_is_replayed_and_its_changes_are_shown_first(home: Home) -> None:
     (task_id,) = ordered(home, "mended [sandbox: after=600]")
     key = (home.data / "secret_keys").read_text().strip()
     answer = httpx.post(
@@ -179,10 +181,10 @@ def test_a_whole_history_is_read_again_and_what_that_changes_is_shown_before(hom
     assert (applied.code, applied.document["applied"]) == (0, True)
     done, again = home.run_all([["show", task_id, "--json"], every])
     assert (done.document["state"], done.document["outputs"][0]["url"]) == ("succeeded", url)
-    assert (again.code, again.out) == (0, "Reading it again changes nothing.\n")
+    assert (again.code, again.out) == (0, "Replaying changes nothing.\n")
 
 
-def test_reading_again_takes_one_delivery_or_all_and_a_time_that_is_one(home: Home) -> None:
+def test_replay_takes_one_delivery_or_all_and_a_valid_time(home: Home) -> None:
     wrong = [
         ["replay"],
         ["replay", "1", "--all"],
@@ -215,7 +217,7 @@ def test_waiting_gives_up_after_its_time(home: Home) -> None:
     assert waited.document["state"] in ("submitted", "running")
 
 
-def test_what_is_not_there_is_told_apart_from_success(home: Home) -> None:
+def test_a_missing_task_is_an_error_and_an_empty_list_is_not(home: Home) -> None:
     shown, listed = home.run_all([["show", "\udcff\x1b[31m"], ["list", "--q", "\udcff"]])
     assert (shown.code, shown.out) == (1, "")
     assert "no task" in shown.err
@@ -238,7 +240,7 @@ def test_providers_and_migrate_say_what_there_is(home: Home) -> None:
     assert all(set(one) >= {"name", "family", "configured", "callbacks", "signed", "models"} for one in documents)
     assert all(set(model) >= {"id", "input", "price"} for one in documents for model in one["models"])
     assert (migrated.code, migrated.out) == (0, "")
-    assert "The schema is" in migrated.err
+    assert "The schema is current" in migrated.err
 
 
 def test_two_polls_beside_a_running_service_buy_and_settle_everything_once(home: Home) -> None:
@@ -274,7 +276,7 @@ def test_polls_that_keep_going_end_well_when_told(home: Home) -> None:
         assert "Traceback" not in err
 
 
-def test_waiting_that_is_broken_off_shows_no_traceback(home: Home) -> None:
+def test_waiting_that_is_interrupted_shows_no_traceback(home: Home) -> None:
     (task_id,) = ordered(home, "slow [sandbox: after=3000]")
     process = home.start("wait", task_id)
     wait_for(lambda: has_database_open(process.pid))
@@ -293,7 +295,7 @@ def has_database_open(pid: int) -> bool:
     return any(link.endswith("-wal") for link in links)
 
 
-def test_a_reader_that_has_seen_enough_ends_a_listing_quietly(home: Home) -> None:
+def test_a_closed_pipe_ends_a_listing_quietly(home: Home) -> None:
     process = home.start("list", "--json")
     assert process.stdout is not None
     process.stdout.close()

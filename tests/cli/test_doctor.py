@@ -27,7 +27,7 @@ def polled(served: Served) -> None:
 
 @pytest.fixture
 def stopped(served: Served, tmp_path: Path) -> Home:
-    """The home of the running service under a port where nobody listens."""
+    """The home of the running service under a port where nothing listens."""
     return Home(served.home.directory, {**served.home.settings, "PORT": "1"})
 
 
@@ -42,7 +42,7 @@ def lines(ran: Ran) -> dict[str, str]:
     return found
 
 
-def test_a_running_service_is_found_well_and_0_is_the_exit_code(home: Home) -> None:
+def test_a_running_service_is_fine_and_the_exit_code_is_0(home: Home) -> None:
     ran = home.run("doctor")
     assert (ran.code, ran.err) == (0, "")
     told = lines(ran)
@@ -68,7 +68,7 @@ def test_something_wrong_exits_1(stopped: Home) -> None:
     ran = stopped.run("doctor", RECEIVER_POLER="off")
     told = lines(ran)
     assert ran.code == 1
-    assert told["service"].startswith("wrong: nobody listens at http://127.0.0.1:1. Remedy: start `receiver serve`")
+    assert told["service"].startswith("wrong: nothing listens at http://127.0.0.1:1. Remedy: start `receiver serve`")
     assert "did you mean RECEIVER_POLLER?" in ran.out
     assert ran.err == "", "said once"
     assert stopped.run("doctor", "--json").code == 1
@@ -95,7 +95,7 @@ def as_a_user_with_no_access(home: Home, *words: str) -> Ran:
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
-def test_the_data_directory_of_another_user_is_told_with_what_to_do(empty: Home) -> None:
+def test_the_data_directory_of_another_user_is_reported_with_a_remedy(empty: Home) -> None:
     assert empty.run("migrate").code == 0
     empty.data.chmod(0)
     try:
@@ -148,7 +148,7 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-def test_a_service_that_ends_is_missed_at_once(dying: Served) -> None:
+def test_a_stopped_service_is_reported_at_once(dying: Served) -> None:
     wait_for(lambda: has_polled(dying.home.database))
     assert dying.home.run("doctor").code == 0
     dying.stop()

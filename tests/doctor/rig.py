@@ -132,7 +132,7 @@ PATIENCE = HANG / 2
 async def examined(environ: Mapping[str, str | None]) -> "Seen":
     """Examine an installation by the settings of its environment."""
     async with asyncio.timeout(HANG):
-        return Seen(await examine(load(environ), patience=PATIENCE))
+        return Seen(await examine(load(environ), request_seconds=PATIENCE))
 
 
 async def out_of_patience(environ: Mapping[str, str | None], hangs: Answerer) -> "Seen":

@@ -47,7 +47,7 @@ async def asked(environ: Mapping[str, str | None], **says: Say) -> Seen:
 
 def is_wrong(finding: Finding, words: str, remedy: str) -> None:
     assert finding.verdict is Verdict.WRONG
-    assert words in finding.words
+    assert words in finding.message
     assert remedy in (finding.remedy or "")
 
 
@@ -87,20 +87,20 @@ async def test_a_base_url_that_leads_to_the_balance_and_not_to_orders_is_wrong(
 @pytest.mark.parametrize(
     "body", ['{"error":{"code":"not_found","message":"Not Found"}}', '{"detail":"Task not found"}', "{}"]
 )
-async def test_a_task_that_is_not_there_is_no_path_that_is_not_there(body: str, environ: dict[str, str | None]) -> None:
+async def test_an_unknown_task_is_told_from_an_unknown_path(body: str, environ: dict[str, str | None]) -> None:
     async def say(request: Received) -> bytes:
         return answer("200 OK", '{"remaining_quota":9}') if "quota" in request.path else answer("404 X", body)
 
     seen = await asked(environ, gateway=say)
     assert seen.the("key of gateway").verdict is Verdict.OK
-    assert "9 credits left" in seen.the("key of gateway").words
+    assert "9 credits left" in seen.the("key of gateway").message
 
 
-async def test_every_key_is_looked_at_and_that_of_a_further_gateway_is_named(environ: dict[str, str | None]) -> None:
+async def test_every_key_is_examined_and_that_of_a_further_gateway_is_named(environ: dict[str, str | None]) -> None:
     good, bad = saying("200 OK", '{"remaining_quota":12345}'), saying("401 X", '{"error":{"message":"Invalid token"}}')
     seen = await asked(environ, gateway=good, gateway__x=bad)
     assert seen.the("key of gateway").verdict is Verdict.OK
-    assert "12,345 credits left" in seen.the("key of gateway").words
+    assert "12,345 credits left" in seen.the("key of gateway").message
     is_wrong(seen.the("key of gateway-x"), "Invalid token", "set GATEWAY_X_API_KEY")
 
 
@@ -116,9 +116,13 @@ class Other:
 
 
 OTHERS = {
-    "no-such-task": Other(saying("404 X", '{"code":404,"msg":"task not found"}'), Verdict.OK, "taken by", ""),
-    "no-such-task-in-200": Other(saying("200 OK", '{"code":422,"msg":"recordInfo is null"}'), Verdict.OK, "taken", ""),
-    "firewall": Other(saying("403 X", "error code: 1010"), Verdict.WRONG, "before it looks at the key", "address in"),
+    "no-such-task": Other(saying("404 X", '{"code":404,"msg":"task not found"}'), Verdict.OK, "accepted by", ""),
+    "no-such-task-in-200": Other(
+        saying("200 OK", '{"code":422,"msg":"recordInfo is null"}'), Verdict.OK, "accepted", ""
+    ),
+    "firewall": Other(
+        saying("403 X", "error code: 1010"), Verdict.WRONG, "before it checks the key", "this machine's address"
+    ),
     "no-money": Other(saying("402 X", '{"code":402,"msg":"Top up"}'), Verdict.WARNING, "says: Top up", "top up"),
     "busy": Other(saying("429 X", '{"code":429,"msg":"slow down"}'), Verdict.WARNING, "slow down", "try again"),
     "broken": Other(saying("500 X", "<h1>Oops</h1>"), Verdict.WARNING, "answers 500: Oops", "try again"),
@@ -126,19 +130,19 @@ OTHERS = {
     "moved": Other(
         saying("301 X", Location="https://new.invalid/"), Verdict.WRONG, "redirects to https://new.invalid/"
     ),
-    "hangs": Other(hanging, Verdict.WRONG, "gives no answer", "REVID_BASE_URL"),
+    "hangs": Other(hanging, Verdict.WRONG, "does not answer", "REVID_BASE_URL"),
 }
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=list(OTHERS))
-async def test_other_answers_are_told_from_a_refused_key(other: Other, environ: dict[str, str | None]) -> None:
+async def test_other_answers_are_distinguished_from_a_refused_key(other: Other, environ: dict[str, str | None]) -> None:
     finding = (await asked(environ, revid=other.say)).the("key of revid")
     assert finding.verdict is other.verdict
-    assert other.words in finding.words
+    assert other.words in finding.message
     assert other.remedy in (finding.remedy or "")
 
 
-async def test_a_provider_that_cannot_be_reached_is_told(environ: dict[str, str | None]) -> None:
+async def test_an_unreachable_provider_is_reported(environ: dict[str, str | None]) -> None:
     places = {"REVID_BASE_URL": f"http://127.0.0.1:{free_port()}", "APIXO_BASE_URL": "https://api.invalid"}
     seen = await examined({**environ, **places, "REVID_API_KEY": KEY, "APIXO_API_KEY": KEY})
     is_wrong(seen.the("key of revid"), "cannot be reached: no connection to 127.0.0.1", "REVID_BASE_URL")
@@ -146,14 +150,14 @@ async def test_a_provider_that_cannot_be_reached_is_told(environ: dict[str, str 
     assert seen.the("clock").verdict is Verdict.SKIPPED, "nobody told the time"
 
 
-async def test_a_gateway_without_a_call_for_the_balance_is_asked_about_a_task(environ: dict[str, str | None]) -> None:
+async def test_a_gateway_without_a_balance_is_asked_about_a_task(environ: dict[str, str | None]) -> None:
     async def say(request: Received) -> bytes:
         if request.path.startswith("/v1/token"):
             return answer("200 OK", "<html>single page</html>")
         return answer("404 X", '{"error":{"message":"task_not_exist"}}')
 
     finding = (await asked(environ, gateway=say)).the("key of gateway")
-    assert (finding.verdict, finding.words) == (Verdict.OK, "taken by 127.0.0.1")
+    assert (finding.verdict, finding.message) == (Verdict.OK, "accepted by 127.0.0.1")
 
 
 async def test_nothing_that_buys_is_sent(environ: dict[str, str | None]) -> None:
@@ -174,7 +178,7 @@ async def test_nothing_that_buys_is_sent(environ: dict[str, str | None]) -> None
     }
 
 
-async def test_the_simulated_provider_takes_the_keys_of_all_families(
+async def test_the_simulated_provider_accepts_the_keys_of_all_families(
     environ: dict[str, str | None], tmp_path: Path
 ) -> None:
     port = free_port()
@@ -195,7 +199,7 @@ async def test_the_accounts_are_named_with_whether_their_callbacks_are_signed(
     (tmp_path / "rivya_webhook_secret").write_text("whsec_aHVudGVyMg==")  # as `receiver register` keeps it
     no = saying("404 X", '{"code":404}')
     seen = await asked(environ, rivya=no, kie=no, revid=no)
-    assert seen.the("settings").words == "accounts: rivya (callbacks signed), revid, kie (callbacks not signed)"
+    assert seen.the("settings").message == "accounts: rivya (callbacks signed), revid, kie (callbacks not signed)"
 
 
 async def test_an_echoed_key_is_not_shown(environ: dict[str, str | None]) -> None:
@@ -213,14 +217,14 @@ async def test_an_echoed_key_is_not_shown(environ: dict[str, str | None]) -> Non
 @pytest.mark.parametrize(
     ("ahead", "verdict", "words"),
     [
-        ((0,), Verdict.OK, "as the providers have it"),
-        ((30, -30), Verdict.OK, "as the providers have it"),
+        ((0,), Verdict.OK, "agrees with the providers' clocks"),
+        ((30, -30), Verdict.OK, "agrees with the providers' clocks"),
         ((120,), Verdict.WARNING, "behind the providers'"),
         ((-150,), Verdict.WARNING, "ahead of the providers'"),
         ((3600,), Verdict.WRONG, "signed callbacks are refused"),
-        ((0, 7200, 0), Verdict.OK, "as the providers have it"),
+        ((0, 7200, 0), Verdict.OK, "agrees with the providers' clocks"),
         ((None, 400), Verdict.WRONG, "min behind"),
-        ((None,), Verdict.SKIPPED, "no provider told the time"),
+        ((None,), Verdict.SKIPPED, "no provider sent the time"),
     ],
 )
 async def test_the_clock_is_compared_with_the_providers(
@@ -232,5 +236,5 @@ async def test_the_clock_is_compared_with_the_providers(
         says[account] = saying("404 X", '{"code":404}', **date)
     finding = (await asked(environ, **says)).the("clock")
     assert finding.verdict is verdict
-    assert words in finding.words
+    assert words in finding.message
     assert ("NTP" in (finding.remedy or "")) == (verdict in (Verdict.WARNING, Verdict.WRONG))

@@ -50,13 +50,13 @@ def connected(file: Path) -> Iterator[Any]:
 
 def is_wrong(finding: Finding, words: str, remedy: str) -> None:
     assert finding.verdict is Verdict.WRONG
-    assert words in finding.words
+    assert words in finding.message
     assert remedy in (finding.remedy or "")
 
 
 async def test_a_whole_and_current_database_is_fine_but_for_its_poller(file: Path) -> None:
     seen = await look(file)
-    assert seen.the("database").words == f"{file} is current and can be written"
+    assert seen.the("database").message == f"{file} is current and can be written"
     assert [seen.the(subject).verdict for subject in ("database", "integrity", "tasks")] == [Verdict.OK] * 3
     assert seen.the("journal").verdict is (
         Verdict.OK if wal_is_safe(sqlite_module().sqlite_version_info) else Verdict.WARNING
@@ -71,10 +71,10 @@ async def test_a_whole_and_current_database_is_fine_but_for_its_poller(file: Pat
     ("poller", "minutes", "words"),
     [
         ("on", 0.5, ""),
-        ("on", 2, "nobody has swept for 2 min"),
-        ("on", None, "nobody has ever swept"),
+        ("on", 2, "no sweep has run for 2 min"),
+        ("on", None, "no sweep has ever run"),
         ("off", 2, ""),
-        ("off", 20, "nobody has swept for 20 min; RECEIVER_POLLER is off"),
+        ("off", 20, "no sweep has run for 20 min; RECEIVER_POLLER is off"),
     ],
 )
 async def test_a_silent_poller_is_wrong_and_its_remedy_depends_on_who_sweeps(
@@ -94,20 +94,20 @@ async def test_a_silent_poller_is_wrong_and_its_remedy_depends_on_who_sweeps(
 async def test_where_cron_sweeps_a_fresh_installation_is_not_wrong_until_a_task_was_due(file: Path) -> None:
     finding = (await look(file, RECEIVER_POLLER="off")).the("poller")
     assert finding.verdict is Verdict.SKIPPED
-    assert "RECEIVER_POLLER is off" in finding.words
-    assert "receiver poll" in finding.words
+    assert "RECEIVER_POLLER is off" in finding.message
+    assert "receiver poll" in finding.message
     due = time.time_ns() // 1_000_000 - 10 * MINUTE
     store = Store(f"sqlite:///{file}")
     await store.write(add_tasks(task_row(next_check_at=due, created_at=due, updated_at=due, state="submitted")))
     await store.close()
     finding = (await look(file, RECEIVER_POLLER="off")).the("poller")
-    is_wrong(finding, "nobody has ever swept", "let cron run `* * * * * receiver poll`")
+    is_wrong(finding, "no sweep has ever run", "let cron run `* * * * * receiver poll`")
 
 
 # --- the journal
 
 
-async def test_wal_that_cannot_be_taken_is_wrong(file: Path) -> None:
+async def test_a_database_that_cannot_use_wal_is_wrong(file: Path) -> None:
     if not wal_is_safe(sqlite_module().sqlite_version_info):
         pytest.skip("this SQLite is not used with WAL")
     with connected(file) as connection:
@@ -118,10 +118,10 @@ async def test_wal_that_cannot_be_taken_is_wrong(file: Path) -> None:
     is_wrong(seen.the("journal"), "instead of WAL", "end other programs")
 
 
-def test_an_sqlite_that_corrupts_wal_is_told_with_what_is_done_instead() -> None:
+def test_a_version_of_sqlite_that_corrupts_wal_is_reported_with_what_is_used_instead() -> None:
     finding = journal("truncate", (3, 45, 1))
-    assert (finding.verdict, "SQLite 3.45.1" in finding.words) == (Verdict.WARNING, True)
-    assert "TRUNCATE is used" in finding.words
+    assert (finding.verdict, "SQLite 3.45.1" in finding.message) == (Verdict.WARNING, True)
+    assert "TRUNCATE is used" in finding.message
     assert "pysqlite3" in (finding.remedy or "")
     assert journal("wal", (3, 51, 3)).verdict is Verdict.OK
     assert journal("delete", (3, 51, 3)).verdict is Verdict.WRONG
@@ -149,7 +149,7 @@ async def test_a_damaged_database_is_wrong(file: Path) -> None:
     is_wrong((await look(file)).the("integrity"), "", "restore the latest backup")
 
 
-async def test_looking_for_damage_ends_in_time(file: Path) -> None:
+async def test_the_integrity_check_ends_in_time(file: Path) -> None:
     with connected(file) as connection:
         connection.execute("CREATE TABLE more (a TEXT)")
         connection.execute("BEGIN")
@@ -177,7 +177,7 @@ async def test_a_schema_of_another_release_names_the_remedy(file: Path) -> None:
     is_wrong((await look(file)).the("database"), "older schema", "run `receiver migrate`")
 
 
-async def test_what_is_no_database_is_told_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_reported_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "sandbox.db"
     file.write_bytes(b"no database at all\n" * 100)
     seen = await look(file)
@@ -186,14 +186,14 @@ async def test_what_is_no_database_is_told_and_left_alone(tmp_path: Path) -> Non
     assert seen.the("service").verdict is Verdict.WRONG, "the rest is looked at all the same"
 
 
-async def test_a_missing_database_is_told_and_nothing_is_made(tmp_path: Path) -> None:
+async def test_a_missing_database_is_reported_and_not_created(tmp_path: Path) -> None:
     seen = await look(tmp_path / "sandbox.db")
     is_wrong(seen.the("database"), f"There is no database at {tmp_path}/sandbox.db", "receiver migrate")
     assert not seen.report.usable
     assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - nothing else runs
 
 
-async def test_secrets_that_cannot_be_read_are_told(file: Path) -> None:
+async def test_unreadable_secrets_are_reported(file: Path) -> None:
     (file.parent / "api_tokens").write_text("")
     (file.parent / "api_tokens").chmod(0o600)
     seen = await look(file, RECEIVER_API_TOKENS="")
@@ -204,7 +204,7 @@ async def test_secrets_that_cannot_be_read_are_told(file: Path) -> None:
 # --- tasks
 
 
-async def test_unclear_and_overdue_tasks_are_hinted_at(file: Path) -> None:
+async def test_unconfirmed_and_overdue_tasks_are_reported(file: Path) -> None:
     store = Store(f"sqlite:///{file}")
     now = time.time_ns() // 1_000_000
     try:
@@ -214,16 +214,16 @@ async def test_unclear_and_overdue_tasks_are_hinted_at(file: Path) -> None:
     finally:
         await store.close()
     first, second = (await look(file)).of("tasks")
-    assert (first.verdict, first.words) == (Verdict.WARNING, "3 unconfirmed: they may have been bought")
+    assert (first.verdict, first.message) == (Verdict.WARNING, "3 unconfirmed: they may have been bought")
     assert "receiver adopt" in (first.remedy or "")
-    assert (second.verdict, second.words) == (Verdict.WARNING, "2 overdue, the oldest for 30 min")
+    assert (second.verdict, second.message) == (Verdict.WARNING, "2 overdue, the oldest for 30 min")
     assert "receiver poll" in (second.remedy or "")
 
 
 @pytest.mark.parametrize(
     ("poller", "minutes", "told"), [("on", 3, True), ("on", 1, False), ("off", 3, False), ("off", 11, True)]
 )
-async def test_what_waits_for_long_at_an_account_is_told_by_account(
+async def test_overdue_tasks_are_reported_by_account(
     poller: str,
     minutes: int,
     told: bool,  # noqa: FBT001 - a column of the table
@@ -233,30 +233,30 @@ async def test_what_waits_for_long_at_an_account_is_told_by_account(
     rows = [task_row(f"d{n}", state="submitted", next_check_at=now - minutes * MINUTE) for n in range(2)]
     await put(file, *rows)
     seen = (await look(file, RECEIVER_POLLER=poller)).of("tasks of revid")
-    assert [finding.words for finding in seen] == (
-        [f"2 due and not looked at, the oldest for {minutes} min"] if told else []
+    assert [finding.message for finding in seen] == (
+        [f"2 due and not checked, the oldest for {minutes} min"] if told else []
     )
 
 
-async def test_orders_that_are_tried_in_vain_for_long_are_told_although_none_is_overdue(file: Path) -> None:
+async def test_orders_long_unsent_are_reported_although_none_is_overdue(file: Path) -> None:
     now = time.time_ns() // 1_000_000
     tried = [task_row(f"q{n}", created_at=now - 12 * MINUTE, next_check_at=now + MINUTE) for n in range(172)]
     await put(file, *tried, task_row("new", provider="apixo", created_at=now - MINUTE, next_check_at=now))
     seen = await look(file)
     finding = seen.the("tasks of revid")
-    assert (finding.verdict, finding.words) == (Verdict.WARNING, "172 not sent yet, the oldest for 12 min")
+    assert (finding.verdict, finding.message) == (Verdict.WARNING, "172 not sent yet, the oldest for 12 min")
     assert "receiver list --provider revid" in (finding.remedy or "")
     assert seen.of("tasks of apixo") == []
 
 
-async def test_a_lost_place_is_told_for_a_day(file: Path) -> None:
+async def test_a_replaced_connection_slot_is_reported_for_a_day(file: Path) -> None:
     now = time.time_ns() // 1_000_000
     with connected(file) as connection:
         for account, hours in (("revid", 3), ("apixo", 25)):
             values = f"lost_place:{account}", now - hours * 60 * MINUTE
             connection.execute("INSERT INTO heartbeat (name, at) VALUES (?, ?)", values)
     seen = await look(file)
-    assert "did not end in any time that it may take, 3 h ago" in seen.the("requests to revid").words
+    assert "a request exceeded every timeout 3 h ago" in seen.the("requests to revid").message
     assert seen.of("requests to apixo") == []
 
 
@@ -275,12 +275,12 @@ needs_postgresql = pytest.mark.skipif(postgres.binaries() is None, reason="SKIPP
 
 
 @needs_postgresql
-async def test_postgresql_is_looked_at_likewise(tmp_path: Path) -> None:
+async def test_postgresql_is_examined_likewise(tmp_path: Path) -> None:
     keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
     with postgres.server() as url:
         schema.migrate(check_database_url(url))
         seen = await look(tmp_path / "none", RECEIVER_DATABASE_URL=url, **keys)
-    assert seen.the("database").words == "PostgreSQL is current and can be written"
+    assert seen.the("database").message == "PostgreSQL is current and can be written"
     assert seen.the("tasks").verdict is Verdict.OK
     assert seen.the("durability").verdict is Verdict.OK
     assert seen.of("journal") == seen.of("integrity") == []
@@ -292,7 +292,7 @@ async def test_postgresql_is_looked_at_likewise(tmp_path: Path) -> None:
 
 @needs_postgresql
 @pytest.mark.row("A15")
-async def test_what_a_power_cut_would_cost_is_told_and_what_we_see_to_is_not(tmp_path: Path) -> None:
+async def test_settings_that_lose_data_in_a_power_cut_are_reported_unless_we_override_them(tmp_path: Path) -> None:
     """`synchronous_commit` is said with every write; `fsync` and `full_page_writes` are the cluster's alone."""
     keys = {"REVID_API_KEY": "a-key", "REVID_BASE_URL": f"http://127.0.0.1:{free_port()}"}
     with postgres.running("synchronous_commit=off", "fsync=off", "full_page_writes=off") as server:
@@ -304,7 +304,7 @@ async def test_what_a_power_cut_would_cost_is_told_and_what_we_see_to_is_not(tmp
         mended = (await look(tmp_path / "none", RECEIVER_DATABASE_URL=server.url, **keys)).the("durability")
         assert schema.risks(check_database_url(server.url)) == []
     assert found.verdict is Verdict.WARNING
-    assert "fsync = off and full_page_writes = off" in found.words
+    assert "fsync = off and full_page_writes = off" in found.message
     assert "ALTER SYSTEM SET fsync = on" in (found.remedy or "")
     assert [risk.partition(": a power")[0] for risk in risks] == [
         f"WARNING: PostgreSQL runs with {name} = off" for name in ("fsync", "full_page_writes")
@@ -347,7 +347,7 @@ def alter(url: str, *statements: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("called_back", "sent", "finds"), [(0, 3, True), (1, 3, False), (0, 0, False)], ids=["none", "one", "nothing sent"]
 )
-async def test_an_account_that_never_calls_back_is_told(
+async def test_an_account_that_never_calls_back_is_reported(
     file: Path, called_back: int, sent: int, *, finds: bool
 ) -> None:
     now = time.time_ns() // 1_000_000
@@ -368,4 +368,4 @@ async def test_an_account_that_never_calls_back_is_told(
     await store.close()
     seen = (await look(file)).of("callbacks of revid")
     assert [each.verdict for each in seen] == [Verdict.WARNING] * finds
-    assert all("latest 3 tasks" in each.words for each in seen)
+    assert all("latest 3 tasks" in each.message for each in seen)

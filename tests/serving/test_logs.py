@@ -64,7 +64,7 @@ def log(run: Callable[[str], str]) -> str:
 
 
 @pytest.mark.row("C9")
-def test_a_record_for_machines_is_one_line_of_json_that_holds_what_was_said() -> None:
+def test_in_a_pipe_a_record_is_one_line_of_json_with_all_values() -> None:
     told = log(to_a_pipe)
     assert told.isascii()
     records = [json.loads(line) for line in told.splitlines()]
@@ -75,7 +75,7 @@ def test_a_record_for_machines_is_one_line_of_json_that_holds_what_was_said() ->
 
 
 @pytest.mark.row("C9")
-def test_a_record_for_people_is_one_line_and_a_traceback_is_set_in() -> None:
+def test_on_a_terminal_a_record_is_one_line_and_a_traceback_is_indented() -> None:
     lines = log(to_a_terminal).replace("\r\n", "\n").rstrip("\n").split("\n")
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]  # structlog's own colours
     assert all(line.isprintable() for line in plain), plain
@@ -106,7 +106,7 @@ for number in range(50):
 """
 
 
-def test_lines_that_strangers_cause_are_bounded_and_those_of_tasks_are_not() -> None:
+def test_lines_that_clients_cause_are_limited_and_those_of_tasks_are_not() -> None:
     lines = [json.loads(line) for line in to_a_pipe(BOUNDED).splitlines()]
     assert Counter(line["event"] for line in lines) == {
         "Invalid HTTP request received.": MAX_LINES,
@@ -115,7 +115,7 @@ def test_lines_that_strangers_cause_are_bounded_and_those_of_tasks_are_not() -> 
     }
 
 
-def test_what_was_left_out_is_told_with_the_next_line() -> None:
+def test_the_next_line_says_how_many_were_dropped() -> None:
     now = 0.0
     limit = RateLimit(lambda: now)
     told = [limit.admit("a") for _ in range(MAX_LINES + 7)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver.doctor.findings import Finding, Verdict
-from receiver.doctor.places import Machine, Mount, examine, mount_of
+from receiver.doctor.storage import Machine, Mount, examine, mount_of
 
 from .rig import load
 
@@ -48,23 +48,23 @@ def test_the_mount_of_a_path_is_the_nearest_and_of_two_at_one_place_the_later() 
 def test_a_directory_on_a_disk_of_its_own_is_fine(data: Path) -> None:
     (finding,) = found(data, on("ext4", data, container=True))
     assert (finding.verdict, finding.remedy) == (Verdict.OK, None)
-    assert str(data) in finding.words
+    assert str(data) in finding.message
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs", "overlay", "aufs"])
-def test_one_that_ends_with_machine_or_container_is_warned_about(kind: str, data: Path) -> None:
+def test_a_directory_lost_with_machine_or_container_is_warned_about(kind: str, data: Path) -> None:
     (finding,) = found(data, on(kind, data))
     assert (finding.verdict, finding.subject) == (Verdict.WARNING, "data directory")
-    assert kind in finding.words
+    assert kind in finding.message
     for word in ("volume", "RECEIVER_DATABASE_URL", "RECEIVER_SECRET_KEYS", "RECEIVER_API_TOKENS"):
         assert word in (finding.remedy or "")
 
 
-def test_the_root_of_a_container_is_the_containers_own_whatever_it_is_made_of(data: Path) -> None:
+def test_the_root_of_a_container_is_its_own_on_any_file_system(data: Path) -> None:
     (finding,) = found(data, Machine("/dev/vda / btrfs rw 0 0", container=True))
-    assert "in the container itself" in finding.words
+    assert "in the container itself" in finding.message
     (finding,) = found(data, Machine("/dev/vda / btrfs rw 0 0", container=False))
-    assert "clear away" in finding.words, "only that it is below /tmp"
+    assert "delete old files" in finding.message, "only that it is below /tmp"
 
 
 def test_where_everything_is_kept_elsewhere_nothing_need_survive(data: Path) -> None:
@@ -88,12 +88,12 @@ def test_sqlite_on_a_network_file_system_is_wrong(kind: str, data: Path, tmp_pat
     assert (finding.verdict, finding.subject) == (Verdict.WRONG, "database's place")
 
 
-def test_a_directory_that_others_may_enter_and_secrets_that_they_may_read_are_told(data: Path) -> None:
+def test_a_directory_open_to_others_and_readable_secrets_are_reported(data: Path) -> None:
     data.chmod(0o755)
     for name in ("secret_keys", "rivya_webhook_secret", "api_tokens"):
         (data / name).write_text("x")
         (data / name).chmod(0o600)
-    told = [finding.remedy for finding in found(data, LOCAL) if "open to other" in finding.words]
+    told = [finding.remedy for finding in found(data, LOCAL) if "open to other" in finding.message]
     assert told == [f"chmod 700 {data}"]
     (data / "secret_keys").chmod(0o640)
     (data / "rivya_webhook_secret").chmod(0o604)
@@ -105,7 +105,7 @@ def test_a_directory_that_others_may_enter_and_secrets_that_they_may_read_are_to
     assert {finding.verdict for finding in open_secrets} == {Verdict.WRONG}
 
 
-def test_a_missing_directory_is_told_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_and_not_created(tmp_path: Path) -> None:
     (finding,) = found(tmp_path / "nowhere", LOCAL)
     assert (finding.verdict, "receiver serve" in (finding.remedy or "")) == (Verdict.WRONG, True)
     assert not (tmp_path / "nowhere").exists()
@@ -131,31 +131,31 @@ def mounted(data: Path) -> Iterator[Path]:
 
 
 def test_this_machines_own_mounts_are_read(mounted: Path) -> None:
-    words = [finding.words for finding in found(mounted, Machine.here())]
+    words = [finding.message for finding in found(mounted, Machine.here())]
     assert any("in memory (tmpfs)" in each for each in words), words
 
 
 def test_a_disk_that_runs_full_is_warned_about_and_one_that_is_nearly_full_is_wrong(mounted: Path) -> None:
     def room() -> list[Finding]:
-        return [finding for finding in found(mounted, LOCAL) if "MB left" in finding.words]
+        return [finding for finding in found(mounted, LOCAL) if "MB left" in finding.message]
 
     assert [finding.verdict for finding in room()] == [Verdict.WARNING]
     (mounted / "fill").write_bytes(bytes(40 * 1024 * 1024))
     (finding,) = room()
     assert finding.verdict is Verdict.WRONG
-    assert "make room" in (finding.remedy or "")
+    assert "free some space" in (finding.remedy or "")
 
 
 def test_a_directory_that_cannot_be_written_is_wrong(mounted: Path) -> None:
     run("mount", "-o", "remount,ro", str(mounted))
     (finding,) = found(mounted, LOCAL)
-    assert (finding.verdict, "cannot be written" in finding.words) == (Verdict.WRONG, True)
+    assert (finding.verdict, "cannot be written" in finding.message) == (Verdict.WRONG, True)
     assert "mount it writable" in (finding.remedy or "")
 
 
-def test_one_of_another_user_is_warned_about(data: Path) -> None:
+def test_a_directory_of_another_user_is_warned_about(data: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a directory away")
     os.chown(data, 65534, -1)
-    words = [finding.words for finding in found(data, LOCAL) if finding.verdict is Verdict.WARNING]
+    words = [finding.message for finding in found(data, LOCAL) if finding.verdict is Verdict.WARNING]
     assert any("belongs to uid 65534" in each for each in words)
