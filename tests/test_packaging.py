@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from typer.testing import CliRunner
 
-from receiver.cli.runtime import cli
+from receiver.cli.commands import cli
 from receiver.outbound.client import USER_AGENT
 from receiver.web.api.openapi import openapi
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from receiver.cli.runtime import cli, err, load_settings, print_message, print_result
+from receiver.cli.commands import cli
+from receiver.cli.runtime import err, load_settings, print_message, print_result
 from receiver.cli.tasks import JsonFlag
 from receiver.cli.terminal import ProgressBars, to_one_line
 from receiver.config.keys import list_secret_files

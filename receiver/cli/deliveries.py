@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from receiver.cli import terminal
-from receiver.cli.runtime import cli, print_result, run
+from receiver.cli.commands import cli
+from receiver.cli.runtime import print_result, run
 from receiver.cli.tasks import JsonFlag
 from receiver.documents import unmatched_document
 from receiver.store import reading

@@ -5,7 +5,8 @@ import asyncio
 import typer
 from rich.text import Text
 
-from receiver.cli.runtime import cli, print_result, read_settings
+from receiver.cli.commands import cli
+from receiver.cli.runtime import print_result, read_settings
 from receiver.cli.tasks import JsonFlag
 from receiver.cli.terminal import to_one_line
 from receiver.doctor import Finding, Report, Verdict, examine

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from receiver.cli import terminal
-from receiver.cli.runtime import cli, print_message, print_result, run
+from receiver.cli.commands import cli
+from receiver.cli.runtime import print_message, print_result, run
 from receiver.cli.tasks import JsonFlag
 from receiver.core.messages import Outcome
 from receiver.documents import Document, format_timestamp, show

@@ -4,13 +4,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from dotenv import dotenv_values
 from rich.console import Console, RenderableType
 
-from receiver import __version__
 from receiver.cli.terminal import to_one_line
 from receiver.config.keys import list_secrets, list_weak_secrets, with_generated_secrets
 from receiver.config.settings import Settings
@@ -24,12 +23,6 @@ from receiver.store.engine import require_database
 
 T = TypeVar("T")
 
-cli = typer.Typer(
-    help="Submit paid video and image tasks, receive their callbacks, and never lose a task or buy it twice.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 PIPE_WIDTH = 100_000
 """Columns in a pipe, where nothing is cut."""
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -43,7 +36,7 @@ def read_settings(**changes: str) -> Settings:
 
 
 def load_settings(**changes: str) -> Settings:
-    """Return the settings; warnings about unknown variables and list_weak_secrets secrets are printed."""
+    """Return the settings; warnings about unknown variables and weak secrets are printed."""
     settings = read_settings(**changes)
     for sentence in (*settings.warnings, *list_weak_secrets(settings)):
         print_message(sentence)
@@ -85,18 +78,3 @@ def print_result(document: Any, shown: RenderableType, *, as_json: bool) -> None
         typer.echo(to_json(document))  # ASCII: an input may hold characters that a terminal cannot print
     else:
         out.print(shown, markup=False)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"receiver {__version__}")
-        raise typer.Exit
-
-
-@cli.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
-    ] = False,
-) -> None:
-    """Handle the options that belong to no command."""

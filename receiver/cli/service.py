@@ -14,8 +14,9 @@ import typer
 from receiver.accounts import NewFile, fetch_balance, register_webhook, upload_file
 from receiver.app import create_app
 from receiver.cli import terminal
+from receiver.cli.commands import cli
 from receiver.cli.demo import submit_demo
-from receiver.cli.runtime import cli, load_settings, prepare_secrets, print_message, print_result, run
+from receiver.cli.runtime import load_settings, prepare_secrets, print_message, print_result, run
 from receiver.cli.tasks import JsonFlag, require_seconds
 from receiver.config.keys import prepare_data_dir, with_generated_secrets
 from receiver.core.errors import StoreUnavailable

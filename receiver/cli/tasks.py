@@ -8,7 +8,8 @@ import typer
 from rich.text import Text
 
 from receiver.cli import orders, terminal
-from receiver.cli.runtime import cli, err, out, print_message, print_result, run
+from receiver.cli.commands import cli
+from receiver.cli.runtime import err, out, print_message, print_result, run
 from receiver.core.errors import Fault, Invalid
 from receiver.core.states import SETTLED, State
 from receiver.documents import Document, TaskDocument, history_document, read_stats, show, show_all

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from receiver.accounts import NewFile
-from receiver.cli.runtime import cli
+from receiver.cli.commands import cli
 from receiver.cli.service import upload as upload_command
 from receiver.core.errors import Unreadable
 from receiver.providers.base import Upload, Uploaded

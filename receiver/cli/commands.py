@@ -1,0 +1,119 @@
+"""The commands by name: the module that has each, imported when the command runs, so that `--help` answers at once."""
+
+import logging
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command_from_info
+
+from receiver import __version__
+
+COMMANDS = {
+    "submit": ("tasks", "Submit a task."),
+    "list": ("tasks", "List tasks, newest first."),
+    "show": ("tasks", "Show one task and its history."),
+    "stats": (
+        "tasks",
+        "Show the number of tasks, and what each account spent per day, as its limits count it.",
+    ),
+    "wait": ("tasks", "Wait until tasks are settled; the exit code is 1 if one did not succeed."),
+    "check": ("tasks", "Check a task at its provider now."),
+    "retry": ("tasks", "Place the same order again as a new task: this buys, after showing the price."),
+    "cancel": ("tasks", "Cancel a task that is still queued."),
+    "adopt": ("tasks", "Resolve an unconfirmed task, or an expired one without remote id, by hand."),
+    "track": ("tasks", "Follow a task that was bought elsewhere: only status requests are sent."),
+    "backup": (
+        "backup",
+        "Copy the SQLite database into one file, beside a running service. To restore it, copy it back.",
+    ),
+    "deliveries": (
+        "deliveries",
+        "List the latest account callbacks that belong to no task (yet). `replay` takes their numbers.",
+    ),
+    "doctor": (
+        "doctor",
+        "Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy.",
+    ),
+    "replay": ("replay", "Read a stored callback again, for example after its adapter or secret was fixed."),
+    "serve": ("service", "Run the service: callbacks, API, pages and poller. Creates and migrates its database."),
+    "poll": (
+        "service",
+        "Run one sweep over everything that is due: for cron, beside a running service or another poll.",
+    ),
+    "providers": ("service", "List providers, their models and prices."),
+    "register": (
+        "service",
+        "Register the public URL at a provider that has one webhook per account, and store its signing secret.",
+    ),
+    "balance": ("service", "Show an account's balance at its provider."),
+    "upload": (
+        "service",
+        "Upload a reference file; prints, as JSON, the part of an order's input that refers to it.",
+    ),
+    "token": (
+        "service",
+        "Print the API token, which is also the pages' password; it is created on first use.",
+    ),
+    "migrate": ("service", "Create the database, or migrate it to this release's schema."),
+    "sandbox": ("service", "Run the simulated providers alone, on HOST and PORT."),
+}
+"""The module of each command in `receiver.cli`, and its summary: the first paragraph of its docstring."""
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when they run; its own help needs only their summaries."""
+
+    _is_listing = False
+
+    def __init__(self, **attributes: Any) -> None:
+        """Begin with the summaries, which help and suggestions need."""
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=summary) for name, (_, summary) in COMMANDS.items()}
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, imported unless only its summary is wanted; None where there is none of this name."""
+        if self._is_listing or cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        return load(cmd_name, COMMANDS[cmd_name][0])
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help with the summaries of all commands."""
+        self._is_listing = True
+        super().format_help(ctx, formatter)
+        self._is_listing = False
+
+
+cli = typer.Typer(
+    cls=LazyGroup,
+    help="Submit paid video and image tasks, receive their callbacks, and never lose a task or buy it twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def load(name: str, module: str) -> Any:
+    """Import the module of a command, which registers it, and return the command."""
+    import_module(f"receiver.cli.{module}")
+    registered = {info.name or getattr(info.callback, "__name__", ""): info for info in cli.registered_commands}
+    return get_command_from_info(registered[name], pretty_exceptions_short=False, rich_markup_mode=cli.rich_markup_mode)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"receiver {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[  # noqa: ARG001 - its callback prints and exits
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Handle the options that belong to no command."""
+    from receiver.serving import logs  # noqa: PLC0415 - a command runs, so what it needs is loaded anyway
+
+    logs.configure(logging.WARNING)  # `serve`, `poll` and `sandbox` log more
