@@ -7,9 +7,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
+from typing_extensions import TypedDict  # pydantic reads that of `typing` only from Python 3.12 on
 
 from receiver.config.settings import Settings
 from receiver.core.amounts import to_credits

@@ -115,7 +115,7 @@ def test_the_example_of_a_task_has_every_field_of_one() -> None:
     examples = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page("api.md"), re.DOTALL)]
     (task,) = (example for example in examples if "state" in example)
     assert set(task) == set(SCHEMAS["Task"]["properties"])
-    assert set(task["outputs"][0]) == set(SCHEMAS["Output"]["properties"])
+    assert set(task["outputs"][0]) == set(SCHEMAS["OutputDocument"]["properties"])
 
 
 def test_every_sandbox_option_is_in_the_table_and_is_obeyed() -> None:

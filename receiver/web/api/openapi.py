@@ -5,13 +5,13 @@ import re
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver import __version__
 from receiver.core.messages import Outcome
-from receiver.core.states import State
+from receiver.documents import TaskDocument
 from receiver.web.api.endpoints import OPERATIONS, Operation
 from receiver.web.api.requests import KEY, MAX_KEY
 
@@ -29,37 +29,13 @@ def _list_of(name: str) -> dict[str, Any]:
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
-SCHEMAS: dict[str, Any] = {
-    "Task": _record(
-        id={"type": "string"},
-        state={"enum": [state.value for state in State]},
-        provider={"type": "string"},
-        model={"type": "string"},
-        remote_id=_TEXT,
-        remote_state=_TEXT,
-        progress={"type": ["number", "null"], "minimum": 0, "maximum": 1},
-        input=_OBJECT,
-        validated={"type": "boolean"},
-        metadata=_OBJECT,
-        outputs=_list_of("Output"),
-        result={},
-        error={"type": ["object", "null"], "properties": {"code": {"type": "string"}, "message": {"type": "string"}}},
-        credits=_record(estimated=_NUMBER, reserved=_NUMBER, charged=_NUMBER),
-        settled_by=_TEXT,
-        evidence=_record(token={"type": "boolean"}, signature=_TEXT, confirmed_at=_TIME),
-        notices={"type": "array", "items": {"type": "string"}},
-        retry_of=_TEXT,
-        attempts={"type": "integer"},
-        checks={"type": "integer"},
-        deliveries={"type": "integer"},
-        sandbox={"type": "boolean"},
-        created_at=_TIME,
-        submitted_at=_TIME,
-        finished_at=_TIME,
-        updated_at=_TIME,
-        next_check_at=_TIME,
-    ),
-    "Output": _record(url={"type": "string"}, kind={"type": "string"}, expires_at=_TIME, stored=_TEXT),
+def _task_schemas() -> dict[str, Any]:
+    """Return the schemas of a task and its parts, which `TaskDocument` describes."""
+    task = TypeAdapter(TaskDocument).json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    return {**task.pop("$defs"), "Task": task}
+
+
+SCHEMAS: dict[str, Any] = _task_schemas() | {
     "Tasks": _record(tasks=_list_of("Task"), next=_TEXT),
     "HistoryEvent": {
         "type": "object",
