@@ -21,7 +21,7 @@ from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
 from receiver.services import Services
 from receiver.store import Session, reading, spending
-from receiver.store.counts import Counts, counts
+from receiver.store.counts import Counts, count_all
 from receiver.store.reading import BODY_BYTES, Filter, Truncated
 from receiver.store.spending import Spent
 from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task
@@ -124,8 +124,10 @@ def list_documents(services: Services, wanted: Filter, session: Session) -> tupl
 
 async def read_stats(services: Services) -> Document:
     """Return what is counted over all tasks, and what each account cost on each of the last days."""
-    since = spending.day_of(services.clock()) - SPEND_DAYS * spending.DAY
-    counted, spent = await services.store.read(lambda session: (counts(session), spending.per_day(session, since)))
+    since = spending.start_of_day(services.clock()) - SPEND_DAYS * spending.DAY
+    counted, spent = await services.store.read(
+        lambda session: (count_all(session), spending.list_spent_by_day(session, since))
+    )
     return stats_document(counted) | {"spend": spend_document(spent)}
 
 

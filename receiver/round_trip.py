@@ -80,7 +80,7 @@ def read_probe(services: Services, token: str) -> Probe:
 
 async def answer_probe(services: Services, probe: Probe, body: bytes) -> str:
     """Write the heartbeat, then return the signed answer; raises `StoreUnavailable`, as for a callback."""
-    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.ROUND_TRIP, probe.sent_at))
+    await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.ROUND_TRIP, probe.sent_at))
     answer = ProbeAnswer(probe.nonce, services.clock(), hashlib.sha256(body).hexdigest())
     return services.links.sign_text(ANSWER_PURPOSE, answer.text)
 

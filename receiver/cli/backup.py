@@ -29,7 +29,7 @@ def backup(
         def show_progress(step: str, share: float) -> None:
             bars.update(to_one_line(file.name), step, share)
 
-        made = back_up(settings.database, file, replace=force, told=show_progress)
+        made = back_up(settings.database, file, replace=force, on_progress=show_progress)
     document = {"path": str(made.path), "bytes": made.bytes, "tasks": made.tasks, "schema": made.schema}
     print_result(
         document, f"{to_one_line(str(made.path))}\t{made.tasks:,} tasks\t{made.bytes:,} bytes", as_json=as_json

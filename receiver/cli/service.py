@@ -45,7 +45,7 @@ def serve(
     settings = prepare_secrets(settings.with_port(listening.getsockname()[1]))
     prepare_data_dir(settings.data_dir)
     schema.migrate(settings.database)
-    for risk in schema.risks(settings.database):
+    for risk in schema.durability_warnings(settings.database):
         print_message(risk)
     app = create_app(settings)
 
@@ -108,9 +108,8 @@ def _stop_on_signal() -> asyncio.Event:
         for number in numbers:
             loop.remove_signal_handler(number)
 
-    with contextlib.suppress(NotImplementedError):  # Windows has no such signals
-        for number in numbers:
-            loop.add_signal_handler(number, first)
+    for number in numbers:
+        loop.add_signal_handler(number, first)
     return stop
 
 
@@ -164,7 +163,7 @@ def migrate() -> None:
     settings = load_settings()
     prepare_data_dir(settings.data_dir)
     before, after = schema.migrate(settings.database)
-    for risk in schema.risks(settings.database):
+    for risk in schema.durability_warnings(settings.database):
         print_message(risk)
     if before == after:
         print_message(f"The schema is current: {after}.")

@@ -11,7 +11,7 @@ from receiver.core.states import State
 from receiver.doctor.findings import Finding, format_seconds, ok, skipped, warning, wrong
 from receiver.services import Services
 from receiver.store import health, heartbeats, schema
-from receiver.store.counts import by_state
+from receiver.store.counts import count_by_state
 from receiver.store.engine import database_file, require_database, sqlite_module, wal_is_safe
 
 INTEGRITY_SECONDS = 5.0
@@ -67,15 +67,15 @@ async def examine(services: Services) -> list[Finding]:
 
 async def _writable(services: Services) -> list[Finding]:
     now = services.clock()
-    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.DOCTOR, now))
+    await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.DOCTOR, now))
     file = database_file(services.settings.database)
     return [ok("database", f"{file or 'PostgreSQL'} is current and can be written")]
 
 
 async def _journal(services: Services) -> list[Finding]:
-    mode = await services.store.read(health.journal_mode)
+    mode = await services.store.read(health.read_journal_mode)
     if mode is None:
-        return [durability(*await services.store.read(health.durability))]
+        return [durability(*await services.store.read(health.read_durability))]
     return [journal(mode, sqlite_module().sqlite_version_info)]
 
 
@@ -89,7 +89,9 @@ def durability(version: str, switched_off: list[str]) -> Finding:
     message = (
         f"PostgreSQL {version} runs with {' and '.join(f'{name} = off' for name in switched_off)}: {schema.AT_RISK}"
     )
-    return warning("durability", message, f"{schema.turn_on(switched_off)}, then `SELECT pg_reload_conf()`")
+    return warning(
+        "durability", message, f"{schema.alter_system_statements(switched_off)}, then `SELECT pg_reload_conf()`"
+    )
 
 
 def journal(mode: str, version: tuple[int, ...]) -> Finding:
@@ -109,7 +111,7 @@ async def _damage(services: Services) -> list[Finding]:
     if database_file(services.settings.database) is None:
         return []
     try:
-        faults = await services.store.read(lambda session: health.faults(session, INTEGRITY_SECONDS))
+        faults = await services.store.read(lambda session: health.find_damage(session, INTEGRITY_SECONDS))
     except StoreUnavailable as error:
         faults = [str(error)]
     if faults is None:
@@ -121,7 +123,7 @@ async def _damage(services: Services) -> list[Finding]:
 
 
 async def _poller(services: Services) -> list[Finding]:
-    seen = await services.store.read(lambda session: heartbeats.last(session, heartbeats.POLLER))
+    seen = await services.store.read(lambda session: heartbeats.read_last(session, heartbeats.POLLER))
     on = services.settings.poller
     ago = None if seen is None else abs(services.clock() - seen) / 1000
     if ago is not None and ago < (MAX_SILENCE if on else MAX_SILENCE_CRON):
@@ -138,12 +140,12 @@ async def _poller(services: Services) -> list[Finding]:
 async def _overdue_tasks(services: Services) -> tuple[int, int] | None:
     """Return how many tasks are overdue, and since when the oldest is; None if none is."""
     before = services.clock() - round(OVERDUE * 1000)
-    number, oldest = await services.store.read(lambda session: health.overdue(session, before))
+    number, oldest = await services.store.read(lambda session: health.count_overdue(session, before))
     return (number, oldest) if number and oldest is not None else None
 
 
 async def _task_states(services: Services) -> list[Finding]:
-    states, late = await services.store.read(by_state), await _overdue_tasks(services)
+    states, late = await services.store.read(count_by_state), await _overdue_tasks(services)
     unconfirmed = sum(number for (_, state), number in states.items() if state is State.UNCONFIRMED)
     found = []
     if unconfirmed:
@@ -159,8 +161,10 @@ async def _stuck_accounts(services: Services) -> list[Finding]:
     """Return findings about accounts with overdue tasks, orders long unsent, or a replaced connection slot."""
     now = services.clock()
     late = now - round((LATE if services.settings.poller else OVERDUE) * 1000)
-    due = await services.store.read(lambda session: health.due_by_account(session, late))
-    unsent = await services.store.read(lambda session: health.unsent_by_account(session, now - round(OVERDUE * 1000)))
+    due = await services.store.read(lambda session: health.count_due_by_account(session, late))
+    unsent = await services.store.read(
+        lambda session: health.count_unsent_by_account(session, now - round(OVERDUE * 1000))
+    )
     lost = await services.store.read(
         lambda session: heartbeats.lost_slots(session, now - round(REPLACED_WITHIN * 1000))
     )
@@ -189,7 +193,7 @@ async def _stuck_accounts(services: Services) -> list[Finding]:
 async def _missing_callbacks(services: Services) -> list[Finding]:
     """Return findings about accounts that never call back although their tasks name a callback URL."""
     before = services.clock() - round(services.settings.callback_grace * 1000)
-    silent = await services.store.read(lambda session: health.never_called_back(session, before))
+    silent = await services.store.read(lambda session: health.count_without_callbacks(session, before))
     remedy = "make sure that no proxy or firewall blocks POST /callbacks/ by User-Agent, address or country"
     return [
         warning(f"callbacks of {account}", f"none arrived for the latest {number} tasks with a callback URL", remedy)

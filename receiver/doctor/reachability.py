@@ -97,7 +97,7 @@ async def _examine_url(services: Services, base: str, subject: str, *, usable: b
 async def _shares_our_database(services: Services, trip: RoundTrip) -> bool:
     """Return whether the heartbeat that the service wrote before its answer is in our database."""
     try:
-        written_at = await services.store.read(lambda session: heartbeats.last(session, heartbeats.ROUND_TRIP))
+        written_at = await services.store.read(lambda session: heartbeats.read_last(session, heartbeats.ROUND_TRIP))
     except StoreUnavailable:
         return True  # an unreadable database is another finding
     return written_at is not None and written_at >= trip.probe.sent_at

@@ -52,7 +52,7 @@ def reason_to_wait(tx: Transaction, task: TaskRow, config: ProviderConfig, rate:
     if config.max_running is None and config.max_credits_per_day is None and rate is None:
         return None
     account = task.provider
-    spending.lock(tx, account)
+    spending.lock_account(tx, account)
     return (
         _too_many_running(tx, account, config.max_running, now)
         or _too_much_spent(tx, task, config.max_credits_per_day, now)
@@ -96,7 +96,7 @@ def never_sent(task: TaskRow) -> Problem | None:
 def _too_many_running(tx: Transaction, account: str, most: int | None, now: int) -> Wait | None:
     if most is None:
         return None
-    found = spending.running(tx, account, now - UNCONFIRMED_COUNTS, now)
+    found = spending.count_running(tx, account, now - UNCONFIRMED_COUNTS, now)
     if found.number < most:
         return None
     name = _variable(account, "MAX_RUNNING")
@@ -111,7 +111,7 @@ def _too_much_spent(tx: Transaction, task: TaskRow, most: float | None, now: int
     if most is None:
         return None
     allowed, price = to_millionths(most), task.estimated or 0
-    if spending.spent_on(tx, task.provider, spending.day_of(now)) + price <= allowed:
+    if spending.sum_spent_on(tx, task.provider, spending.start_of_day(now)) + price <= allowed:
         return None
     name, shown = _variable(task.provider, "MAX_CREDITS_PER_DAY"), _amount(allowed)
     words = f"Waiting for tomorrow (UTC): this task would exceed today's limit ({name}={shown} credits)."

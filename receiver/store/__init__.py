@@ -1,4 +1,4 @@
-"""The store: all SQL of the project, behind one door for writes and one for reads.
+"""The store: all SQL of the project, with one writer and a few readers.
 
 Nothing above this package writes SQL, and nothing in it decides what a task's state should be.
 """
@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from receiver.store import error_codes
-from receiver.store.changes import Changes, Watch, how_tasks_stand
-from receiver.store.engine import reader_engine, require_database, unavailable, writer_engine
+from receiver.store.changes import Changes, Watch, read_task_versions
+from receiver.store.engine import reader_engine, require_database, to_unavailable, writer_engine
 from receiver.store.readers import Readers
 from receiver.store.transaction import Transaction, Unit
-from receiver.store.writer import Door
+from receiver.store.writer import Writer
 
 __all__ = ["Session", "Store", "Transaction", "Unit"]
 
@@ -32,35 +32,35 @@ class Store:
     def __init__(self, url: str) -> None:
         """Open a database that exists and is migrated; raises `ConfigError` naming the path where it is missing."""
         require_database(url)
-        self._door = Door(writer_engine(url))
+        self._writer = Writer(writer_engine(url))
         self._readers = Readers(reader_engine(url), READERS, "reader")
         self._changes = Changes(Readers(reader_engine(url), 1, "watcher"))
 
     async def write(self, unit: Unit[T]) -> T:
-        """Run a unit through the one door and return its result once it is durable.
+        """Return a unit's result once it is durable.
 
-        Raises `StoreUnavailable` in time whatever the database does, and whatever the unit raises.
+        Raises `StoreUnavailable` in time, whatever the database does, and whatever the unit raises.
         """
-        return await self._door.write(unit)
+        return await self._writer.write(unit)
 
     async def read(self, query: Callable[[Session], T]) -> T:
-        """Run a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
+        """Return the result of a query on a read-only session, off the event loop. Raises `StoreUnavailable`."""
         return await self._readers.run(partial(self._read, query))
 
     async def until(
         self, query: Callable[[Session], T], done: Callable[[T], bool], seconds: float, *, of: Iterable[str] = ()
     ) -> T:
-        """Run a query, and again after every commit of anybody, until its result is `done` or the time is over.
+        """Return a query's result once it is `done`, or after that time as it then is.
 
-        With the ids of tasks (`of`), only after such commits as changed the state, lease or progress of one of them.
-        Returns the last result. Raises `StoreUnavailable`.
+        The query runs again after every commit of any process; with the ids of tasks (`of`), only after commits that
+        changed the state, lease or progress of one of them. Raises `StoreUnavailable`.
         """
         end = time.monotonic() + seconds
         with self._changes.watching(of) as watch:
             while True:
-                committed = await self._changes.upcoming(watch)  # before the query: no commit falls in between
+                committed = await self._changes.next_change(watch)  # before the query: no commit falls in between
                 result, seen = await self.read(lambda session: _with_tasks(session, query, watch))
-                watch.has_seen(seen)
+                watch.set_seen(seen)
                 left = end - time.monotonic()
                 if done(result) or left <= 0:
                     return result
@@ -69,13 +69,13 @@ class Store:
                         await committed.wait()
 
     def end_within(self, seconds: float) -> None:
-        """Let no write take longer than so many seconds from now: this process is ending."""
-        self._door.end_within(seconds)
+        """Let no write take longer than so many seconds from now, because this process is ending."""
+        self._writer.end_within(seconds)
 
     async def close(self) -> None:
-        """Finish what is being written and close all connections; what the database does not let go is left behind."""
+        """Finish writes under way and close all connections; a thread that the database blocks is left behind."""
         await asyncio.gather(self._changes.close(), self._readers.close())
-        await self._door.close()
+        await self._writer.close()
 
     def _read(self, query: Callable[[Session], T]) -> T:
         try:
@@ -84,12 +84,12 @@ class Store:
         except Exception as error:
             if not error_codes.is_of_driver(error):
                 raise
-            raise unavailable(error) from error
+            raise to_unavailable(error) from error
 
 
 def _with_tasks(session: Session, query: Callable[[Session], T], watch: Watch) -> tuple[T, dict[str, Any]]:
-    """Run a query, and read in the same transaction how the tasks stand that are waited for."""
+    """Return a query's result and, read in the same transaction, the versions of the watched tasks."""
     if not watch.task_ids:
         return query(session), {}
-    seen = how_tasks_stand(session.connection(), list(watch.task_ids))
+    seen = read_task_versions(session.connection(), list(watch.task_ids))
     return query(session), seen

@@ -1,6 +1,6 @@
-"""Breaks off connections that do not answer, so that the thread which waits for one of them comes back with an error.
+"""Shuts down connections that do not answer, so that a thread that waits for one gets an error.
 
-Only for PostgreSQL, whose answers may never come: SQLite has no connection to break off.
+Only for PostgreSQL, whose answers may never come: SQLite has no connection to shut down.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 _SOCKET = "socket"
 
 
-class Abortable:
+class ConnectionAborter:
     """Knows the sockets of an engine's connections, and which thread uses which."""
 
     def __init__(self, engine: Engine) -> None:
@@ -29,7 +29,7 @@ class Abortable:
         event.listen(engine, "close", self._closed)
 
     def abort(self, thread: int | None) -> bool:
-        """Break off the connection that a thread uses; returns whether there was one."""
+        """Shut down the connection that a thread uses; return whether there was one."""
         used = self._by_thread.get(thread) if thread is not None else None
         if used is None:
             return False
@@ -38,8 +38,8 @@ class Abortable:
         return True
 
     @contextlib.contextmanager
-    def at_most(self, seconds: float) -> Iterator[None]:
-        """Break off the connection that this thread uses when it takes longer."""
+    def time_limit(self, seconds: float) -> Iterator[None]:
+        """Shut down the connection that this thread uses if it takes longer."""
         alarm = threading.Timer(seconds, self.abort, [threading.get_ident()])
         alarm.daemon = True
         alarm.start()

@@ -1,7 +1,7 @@
-"""What the writer's thread does: runs a batch of units in one transaction, on one connection, and commits it.
+"""Runs a batch of units in one transaction on one connection, and commits it, on the writer's thread.
 
-Only `door` uses it. It decides nothing about time: it runs what its callers still wait for, and until a batch's COMMIT
-is sent, whatever a caller was refused meanwhile is left out.
+Only `writer` uses it. It decides nothing about time. Until a batch's COMMIT is sent, units whose callers were refused
+meanwhile are left out.
 """
 
 import asyncio
@@ -16,134 +16,137 @@ from sqlalchemy import Engine
 
 from receiver.core.errors import ReceiverError
 from receiver.store import error_codes, postgresql
-from receiver.store.engine import moved, unavailable
+from receiver.store.engine import file_was_replaced, to_unavailable
 from receiver.store.transaction import Compiler, Transaction, Unit
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
 
-ALONE = 3
-"""Times that a unit is run which loses a race against another process: each time it sees what the other one wrote."""
+MAX_TRIES_ALONE = 3
+"""Tries of a unit that loses a race against another process: each time it sees what the other one wrote."""
 
 
 @dataclass(slots=True, eq=False)
-class Waiting(Generic[T]):
-    """A unit and who waits for it. `until` is when that caller is refused, by the monotonic clock."""
+class QueuedUnit(Generic[T]):
+    """A unit and its caller, who is refused at `until`, by the monotonic clock."""
 
     unit: Unit[T]
     future: "asyncio.Future[T]"
     until: float
     outcome: Any = field(default=None)
     error: BaseException | None = None
-    told: bool = False
-    """Its caller has been answered, whatever becomes of it."""
+    answered: bool = False
+    """Its caller has been answered, whatever happens to the unit."""
     refused: bool = False
-    """Its caller was told that it is not stored, so that it must not be."""
+    """Its caller was told that it is not stored, so it must not be."""
     committing: bool = False
-    """Its COMMIT was sent: nobody can tell whether it will be stored."""
+    """Its COMMIT was sent, so it may be stored."""
 
 
-Batch = Sequence[Waiting[Any]]
+Batch = Sequence[QueuedUnit[Any]]
 
 
-class Shut(Exception):
-    """The database let nobody in, and nothing of the batch is stored. While it is only `locked`, it is tried again."""
+class Unavailable(Exception):
+    """The database accepted no transaction, and nothing of the batch is stored.
+
+    If it is only `locked`, it is retried.
+    """
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(str(unavailable(error)))
+        super().__init__(str(to_unavailable(error)))
         self.locked = error_codes.is_locked(error)
 
 
-class Unknown(Exception):
-    """The COMMIT was sent and no usable answer came: the batch may be stored, and must not be run again."""
+class CommitUnknown(Exception):
+    """The COMMIT was sent, but no usable answer came: the batch may be stored and must not be run again."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(f"{unavailable(error)}; whether this was stored is not known")
+        super().__init__(f"{to_unavailable(error)}; it is not known whether this was stored")
 
 
 class _RowLocked(Exception):
-    """Somebody holds what one of a batch needs: the others are run without it."""
+    """Another process holds a lock that one of the batch needs: the others are run without it."""
 
 
 class _Refused(Exception):
     """Some of a batch were refused before its COMMIT: the others are run again without them."""
 
 
-class Runner:
-    """Runs batches. Only one thread may call it; any may `refuse`."""
+class BatchRunner:
+    """Runs batches. Only one thread may call it; any thread may call `refuse`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._compiler = Compiler(engine)
         self._sqlite = engine.dialect.name == "sqlite"
-        self._begin_words = "BEGIN IMMEDIATE" if self._sqlite else postgresql.BEGIN_WRITE
+        self._begin_statement = "BEGIN IMMEDIATE" if self._sqlite else postgresql.BEGIN_WRITE
         self._connection: Any = None
-        self._deciding = threading.Lock()
+        self._decision_lock = threading.Lock()
 
-    def refuse(self, waiting: Waiting[Any]) -> bool:
-        """Leave a unit out from now on; returns False where it may be stored all the same."""
-        with self._deciding:
+    def refuse(self, waiting: QueuedUnit[Any]) -> bool:
+        """Leave a unit out from now on; return False if it may be stored all the same."""
+        with self._decision_lock:
             waiting.refused = not waiting.committing
             return waiting.refused
 
-    def run(self, batch: Batch) -> Shut | None:
-        """Run all units in one transaction; where that fails, each in one of its own."""
+    def run(self, batch: Batch) -> Unavailable | None:
+        """Run all units in one transaction; if that fails, each in one of its own."""
         for waiting in batch:
             waiting.error = None
         try:
-            self._transact(batch)
-        except Shut as error:
-            return _all_told(batch, error)
-        except Unknown as error:
-            _all_told(batch, error)
-        except BaseException:  # noqa: BLE001 - whatever went wrong, each unit is told by its own run
+            self._run_transaction(batch)
+        except Unavailable as error:
+            return _fail_all(batch, error)
+        except CommitUnknown as error:
+            _fail_all(batch, error)
+        except BaseException:  # noqa: BLE001 - each unit's own run shows what is wrong
             return self._run_alone(batch)
         return None
 
     def disconnect(self) -> None:
-        """Give up the connection; the next batch opens another."""
+        """Close the connection; the next batch opens another."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.invalidate()
         self._engine.dispose()
 
-    def _run_alone(self, batch: Batch) -> Shut | None:
+    def _run_alone(self, batch: Batch) -> Unavailable | None:
         for number, waiting in enumerate(batch):
             try:
                 self._run_one(waiting)
-            except Shut as error:
-                return _all_told(batch[number:], error)  # each of them would wait as long again
+            except Unavailable as error:
+                return _fail_all(batch[number:], error)  # each of them would wait as long again
             except _RowLocked as error:
                 waiting.error = error.__cause__
             except BaseException as error:  # noqa: BLE001 - handed to the unit's caller
-                waiting.error = _translated(error)
+                waiting.error = _translate(error)
         return None
 
-    def _run_one(self, waiting: Waiting[Any]) -> None:
-        for left in reversed(range(ALONE)):
+    def _run_one(self, waiting: QueuedUnit[Any]) -> None:
+        for left in reversed(range(MAX_TRIES_ALONE)):
             try:
-                self._transact([waiting])
+                self._run_transaction([waiting])
             except Exception as error:
                 if not (left and error_codes.lost_a_race(error)):
                     raise
             else:
                 return
 
-    def _transact(self, batch: Batch) -> None:
+    def _run_transaction(self, batch: Batch) -> None:
         while True:
             try:
                 return self._try(batch)
             except _Refused:
                 continue
             except Exception as error:
-                if not self._mend(error):
+                if not self._recover(error):
                     raise
                 return self._try(batch)
 
-    def _mend(self, error: Exception) -> bool:
-        """Do what may help against an error; returns whether it is worth trying again."""
+    def _recover(self, error: Exception) -> bool:
+        """Do what may help against an error; return whether to try again."""
         if self._sqlite and error_codes.is_full(error):
-            self._make_room()
+            self._truncate_wal()
             return True
         if error_codes.is_of_prepared_statement(error) and self._connection is not None:
             self._connection.driver_connection.prepare_threshold = None  # there is a pooler in between
@@ -157,14 +160,14 @@ class Runner:
             wanted = [waiting for waiting in batch if not waiting.refused]
             for waiting in wanted:
                 waiting.outcome = waiting.unit(transaction)
-            transaction.insist()
+            transaction.raise_if_failed()
             self._commit(wanted)
         except BaseException as error:
             self._rollback()
             if isinstance(error, Exception) and error_codes.is_locked(error):
-                if self._sqlite:  # without WAL readers can
-                    raise Shut(error) from error
-                raise _RowLocked from Shut(error)
+                if self._sqlite:  # without WAL, readers can lock it
+                    raise Unavailable(error) from error
+                raise _RowLocked from Unavailable(error)
             raise
         finally:
             cursor.close()
@@ -180,20 +183,20 @@ class Runner:
                 if not locked:
                     self.disconnect()
                 is_over = time.monotonic() >= until or all(waiting.refused for waiting in batch)
-                if is_over or (fresh and not locked):  # one that was lost while nobody used it is replaced, once
-                    raise Shut(error) from error
+                if is_over or (fresh and not locked):  # a connection that broke while idle is replaced once
+                    raise Unavailable(error) from error
 
     def _cursor_in_transaction(self) -> Any:
-        if self._connection is not None and moved(self._connection.info):
-            self.disconnect()  # what is written there would be lost
+        if self._connection is not None and file_was_replaced(self._connection.info):
+            self.disconnect()  # the file was replaced: writes to the old one would be lost
         if self._connection is None:
             self._connection = self._engine.raw_connection()
         cursor = self._connection.cursor()
-        cursor.execute(self._begin_words)
+        cursor.execute(self._begin_statement)
         return cursor
 
     def _commit(self, batch: Batch) -> None:
-        with self._deciding:
+        with self._decision_lock:
             if any(waiting.refused for waiting in batch):
                 raise _Refused
             for waiting in batch:
@@ -202,12 +205,12 @@ class Runner:
             self._connection.commit()
         except Exception as error:
             if not self._sqlite and error_codes.may_be_committed(error):
-                raise Unknown(error) from error
-            self._is_rolled_back(batch)
+                raise CommitUnknown(error) from error
+            self._mark_rolled_back(batch)
             raise
 
-    def _is_rolled_back(self, batch: Batch) -> None:
-        with self._deciding:
+    def _mark_rolled_back(self, batch: Batch) -> None:
+        with self._decision_lock:
             for waiting in batch:
                 waiting.committing = False
 
@@ -217,21 +220,21 @@ class Runner:
         except Exception:  # noqa: BLE001 - the connection is broken; the next unit opens another
             self.disconnect()
 
-    def _make_room(self) -> None:
-        """Give a full disk back what the log takes of it: that may be all that is missing."""
+    def _truncate_wal(self) -> None:
+        """Free the disk space of the write-ahead log, which may be all that is missing."""
         with contextlib.suppress(Exception):
             self._connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _all_told(batch: Batch, error: E) -> E:
+def _fail_all(batch: Batch, error: E) -> E:
     for waiting in batch:
         waiting.error = error
     return error
 
 
-def _translated(error: BaseException) -> BaseException:
-    if isinstance(error, ReceiverError | Unknown) or not isinstance(error, Exception):
+def _translate(error: BaseException) -> BaseException:
+    if isinstance(error, ReceiverError | CommitUnknown) or not isinstance(error, Exception):
         return error
     if isinstance(error, StopIteration):  # no future takes it
         return RuntimeError("a unit raised StopIteration")
-    return unavailable(error) if error_codes.is_of_driver(error) else error
+    return to_unavailable(error) if error_codes.is_of_driver(error) else error

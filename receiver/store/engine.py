@@ -1,6 +1,6 @@
-"""The two engines of a database: the writer's connection and the readers'. Pragmas and drivers live here.
+"""The two engines of a database: for the writer's connection and for the readers'. Pragmas and drivers are here.
 
-Only `store` uses it. It never opens a database that is not there unless it is told to create it.
+Only `store` uses it. It never creates a database unless it is told to.
 """
 
 import importlib
@@ -17,15 +17,15 @@ from sqlalchemy.pool import NullPool
 
 from receiver.core.errors import ConfigError, StoreUnavailable
 from receiver.store import postgresql
-from receiver.store.transaction import cleaned
+from receiver.store.transaction import clean_values
 
 log = structlog.get_logger()
 
 _FILE = "file"
 LOCK_WAIT_MS = 250
-"""How long SQLite itself lets a writer wait for a lock; the door tries again until its units run out of time."""
+"""How long SQLite itself waits for a lock; the writer retries until its units run out of time."""
 MIGRATION_WAIT_MS = 30_000
-"""How long a migration waits for the one of another process to end."""
+"""How long a migration waits for that of another process."""
 
 _DURABLE = {
     "journal_mode": "WAL",
@@ -33,11 +33,11 @@ _DURABLE = {
     "wal_autocheckpoint": "4000",  # pages, 16 MB: fewer, larger checkpoints
     "journal_size_limit": str(64 * 1024 * 1024),
 }
-"""How writers write. What they say of the journal stays in the file, so readers need not say it."""
+"""Pragmas of writers. The journal mode is stored in the file, so readers need not set it."""
 
 
 def sqlite_module() -> ModuleType:
-    """Pick the SQLite library: the one that comes with `pysqlite3` where it is installed, else Python's own.
+    """Return the SQLite library: that of `pysqlite3` if it is installed, else Python's own.
 
     One process must never open a file with both.
     """
@@ -48,64 +48,64 @@ def sqlite_module() -> ModuleType:
 
 
 def wal_is_safe(version: tuple[int, ...]) -> bool:
-    """Tell whether this SQLite is free of the bug by which two writers corrupt a WAL database (fixed in 3.51.3)."""
+    """Return whether this SQLite lacks the bug by which two writers corrupt a WAL database (fixed in 3.51.3)."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
 def database_file(url: str | URL) -> Path | None:
-    """Name the file of an SQLite URL; None for PostgreSQL."""
+    """Return the file of an SQLite URL; None for PostgreSQL."""
     parsed = make_url(url)
     return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
 def require_database(url: str) -> None:
-    """Refuse to go on without the database file; raises `ConfigError` naming the path."""
+    """Raise `ConfigError`, with the path, if the database file does not exist."""
     file = database_file(url)
     try:
         there = file is None or file.exists()
-    except OSError as error:  # the directory of another user
+    except OSError as error:  # the directory belongs to another user
         raise ConfigError(
-            f"The database at {file} is out of reach ({error.strerror}). Run this as its user."
+            f"The database at {file} cannot be reached ({error.strerror}). Run this as the user who owns it."
         ) from error
     if not there:
         raise ConfigError(f"There is no database at {file}. `receiver serve` or `receiver migrate` creates it.")
 
 
 def writer_engine(url: str) -> Engine:
-    """Make the engine whose transactions take the write lock at once."""
+    """Return the engine whose transactions take the write lock at once."""
     module = sqlite_module()
     if database_file(url) is not None and not wal_is_safe(module.sqlite_version_info):
         log.warning("sqlite_too_old", version=module.sqlite_version, remedy="journal_mode=TRUNCATE is used, not WAL")
     engine = _engine(make_url(url), pragmas={**_DURABLE, "foreign_keys": "ON"}, pool_size=1, max_overflow=0)
-    _keep_to_file(engine)
+    _guard_file(engine)
     return engine
 
 
 _SMALL_CACHE = {"cache_size": "-1000"}
-"""1 MB for each reader: there are several, and what strangers stored fills any cache when it is shown."""
+"""1 MB for each reader: there are several, and large callback bodies fill any cache."""
 
 
 def reader_engine(url: str) -> Engine:
-    """Make the engine that cannot write."""
+    """Return the engine that cannot write."""
     parsed = make_url(url)
     engine = _engine(parsed, pragmas={"query_only": "ON", **_SMALL_CACHE}, pool_size=4, max_overflow=4)
-    _keep_to_file(engine)
-    _take_any_text(engine)
+    _guard_file(engine)
+    _clean_parameters(engine)
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     else:
-        postgresql.begin_reads(engine)
-        event.listen(engine, "connect", _prepare_nothing)
+        postgresql.begin_read_only(engine)
+        event.listen(engine, "connect", _disable_prepared_statements)
     return engine
 
 
-def _prepare_nothing(connection: Any, _record: Any) -> None:
-    """Prepare no statements: a pooler may run the next query elsewhere, and the gain is for writes."""
+def _disable_prepared_statements(connection: Any, _record: Any) -> None:
+    """Prepare no statements: a pooler may run the next query elsewhere, and only writes would gain."""
     connection.prepare_threshold = None
 
 
 def migration_engine(url: str) -> Engine:
-    """Make the engine for changing the schema: foreign keys are off, since batch mode drops and renames tables."""
+    """Return the engine for changing the schema, without foreign keys: batch mode drops and renames tables."""
     parsed = make_url(url)
     patient = {"busy_timeout": str(MIGRATION_WAIT_MS)}
     engine = _engine(parsed, pragmas={**patient, **_DURABLE, "foreign_keys": "OFF"}, poolclass=NullPool)
@@ -116,46 +116,46 @@ def migration_engine(url: str) -> Engine:
     return engine
 
 
-def _take_any_text(engine: Engine) -> None:
-    """Clean the texts of every query, as those are clean that are stored: nothing else could equal them."""
+def _clean_parameters(engine: Engine) -> None:
+    """Clean the texts in every query as stored ones are: nothing else could equal them."""
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def clean(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: Any) -> tuple[str, Any]:
         if isinstance(parameters, Mapping):
-            return statement, cleaned(parameters)
+            return statement, clean_values(parameters)
         return statement, parameters
 
 
-def _keep_to_file(engine: Engine) -> None:
-    """Never make a file, as SQLite would, nor go on with one that was moved away: its writes would be lost."""
+def _guard_file(engine: Engine) -> None:
+    """Never create the file, as SQLite would, and never go on with one that was replaced: its writes would be lost."""
     file = database_file(engine.url)
     if file is None:
         return
 
     @event.listens_for(engine, "do_connect")
-    def be_there(*_: Any) -> None:
+    def require_file(*_: Any) -> None:
         if not file.exists():
             raise StoreUnavailable(f"the database file {file} is gone")
 
     @event.listens_for(engine, "connect")
-    def remember(_connection: Any, record: Any) -> None:
-        record.info[_FILE] = (file, _identity(file))
+    def remember_inode(_connection: Any, record: Any) -> None:
+        record.info[_FILE] = (file, _inode(file))
 
     @event.listens_for(engine, "checkout")
-    def still_be_there(_connection: Any, record: Any, _proxy: Any) -> None:
-        if moved(record.info):
+    def require_same_file(_connection: Any, record: Any, _proxy: Any) -> None:
+        if file_was_replaced(record.info):
             raise DisconnectionError
 
 
-def moved(info: Mapping[Any, Any]) -> bool:
-    """Tell by a connection's `info` whether its file is no longer the one at its path."""
+def file_was_replaced(info: Mapping[Any, Any]) -> bool:
+    """Return, by a connection's `info`, whether its file is no longer the one at its path."""
     if _FILE not in info:
         return False
     file, opened = info[_FILE]
-    return bool(_identity(file) != opened)
+    return bool(_inode(file) != opened)
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _inode(file: Path) -> tuple[int, int] | None:
     try:
         found = file.stat()
     except OSError:
@@ -165,7 +165,7 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
     if url.get_backend_name() != "sqlite":
-        # Transactions are begun by us, with all that is to be set for them.
+        # We begin transactions ourselves, with all their settings.
         said = {name: value for name, value in postgresql.CONNECT.items() if name not in url.query}
         return create_engine(url, hide_parameters=True, connect_args=said, isolation_level="AUTOCOMMIT", **options)
     module = sqlite_module()
@@ -174,14 +174,14 @@ def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
         module=module,
         paramstyle="named",
         hide_parameters=True,
-        # SQLAlchemy's own transactions begin too late and lose updates: we begin them ourselves.
+        # SQLAlchemy's own transactions begin too late and lose updates, so we begin them ourselves.
         connect_args={"isolation_level": None, "timeout": LOCK_WAIT_MS / 1000, "check_same_thread": False},
         **options,
     )
     settings = {
         "busy_timeout": str(LOCK_WAIT_MS),
         "trusted_schema": "OFF",
-        "cache_size": "-4000",  # 4 MB: callbacks of the largest kind fill it
+        "cache_size": "-4000",  # 4 MB: the largest callbacks fill it
         **pragmas,
     }
     if "journal_mode" in settings and not wal_is_safe(module.sqlite_version_info):
@@ -195,8 +195,8 @@ def _engine(url: URL, *, pragmas: dict[str, str], **options: Any) -> Engine:
     return engine
 
 
-def unavailable(error: Exception) -> StoreUnavailable:
-    """Say in our words that the database could not be used; the driver's words name no values."""
+def to_unavailable(error: Exception) -> StoreUnavailable:
+    """Return our error for the driver's; the driver's message contains no values."""
     if isinstance(error, StoreUnavailable):
         return error
     cause = getattr(error, "orig", None) or error

@@ -1,4 +1,4 @@
-"""How a database is doing: its journal, whether it is whole, what waits for too long.
+"""The condition of a database: its journal, its integrity, and what has been waiting for too long.
 
 Every function takes a read-only session of `Store.read`.
 """
@@ -15,30 +15,33 @@ from receiver.store import error_codes, postgresql
 from receiver.store.tables import Task
 
 LATEST = 500
-"""Tasks that are looked at for callbacks that did not come."""
+"""How many of the latest tasks are checked for missing callbacks."""
 STEPS = 10_000
-"""SQLite's own instructions between two looks at the time."""
+"""SQLite's instructions between two readings of the time."""
 
 
-def journal_mode(session: Session) -> str | None:
-    """Name how SQLite keeps its journal; None for PostgreSQL."""
+def read_journal_mode(session: Session) -> str | None:
+    """Return SQLite's journal mode; None for PostgreSQL."""
     if not _is_sqlite(session):
         return None
     return str(session.connection().exec_driver_sql("PRAGMA journal_mode").scalar()).lower()
 
 
-def durability(session: Session) -> tuple[str, list[str]]:
-    """Return the version of a PostgreSQL, and what is off that keeps its cluster over a power cut."""
+def read_durability(session: Session) -> tuple[str, list[str]]:
+    """Return the version of a PostgreSQL, and which settings are off that protect it from power cuts."""
     connection = session.connection()
-    return str(connection.exec_driver_sql("SHOW server_version").scalar()), postgresql.switched_off(connection)
+    return str(connection.exec_driver_sql("SHOW server_version").scalar()), postgresql.list_unsafe_settings(connection)
 
 
-def faults(session: Session, seconds: float) -> list[str] | None:
-    """Look for damage in an SQLite database; None where that takes longer than so many seconds. PostgreSQL has none."""
+def find_damage(session: Session, seconds: float) -> list[str] | None:
+    """Return the damage in an SQLite database; None if the search takes longer than so many seconds.
+
+    For PostgreSQL it is empty.
+    """
     if not _is_sqlite(session):
         return []
     try:
-        with _at_most(session, seconds):
+        with _time_limit(session, seconds):
             found = session.connection().exec_driver_sql("PRAGMA quick_check(3)").scalars().all()
     except OperationalError as error:
         if not error_codes.is_interrupted(error):
@@ -47,29 +50,29 @@ def faults(session: Session, seconds: float) -> list[str] | None:
     return [str(words) for words in found if words != "ok"]
 
 
-def overdue(session: Session, before: int) -> tuple[int, int | None]:
-    """Count the tasks whose next look was due before a time, and tell the oldest such time, in Unix milliseconds."""
+def count_overdue(session: Session, before: int) -> tuple[int, int | None]:
+    """Return the number of tasks that were due before a time, and the oldest such time, in Unix milliseconds."""
     query = select(func.count(), func.min(Task.next_check_at)).where(col(Task.next_check_at) < before)
     number, oldest = session.exec(query).one()
     return int(number), oldest
 
 
-def due_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
-    """Count each account's tasks whose next look was due before a time, and tell the oldest such time."""
+def count_due_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
+    """Return for each account the number of tasks that were due before a time, and the oldest such time."""
     query = select(Task.provider, func.count(), func.min(Task.next_check_at)).where(col(Task.next_check_at) < before)
     found = session.exec(query.group_by(Task.provider))
     return {account: (number, oldest or before) for account, number, oldest in found}
 
 
-def unsent_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
-    """Count each account's queued tasks that were made before a time, and tell when the oldest was."""
+def count_unsent_by_account(session: Session, before: int) -> dict[str, tuple[int, int]]:
+    """Return for each account the number of queued tasks created before a time, and when the oldest was."""
     query = select(Task.provider, func.count(), func.min(Task.created_at))
     query = query.where(Task.state == State.QUEUED, Task.created_at < before).group_by(Task.provider)
     return {account: (number, oldest) for account, number, oldest in session.exec(query)}
 
 
-def never_called_back(session: Session, before: int) -> dict[str, int]:
-    """Count, by account, the latest tasks sent with a callback URL before a time, where no callback came to any."""
+def count_without_callbacks(session: Session, before: int) -> dict[str, int]:
+    """Return the accounts whose latest tasks with a callback URL got no callback at all, and their number."""
     latest = select(Task.provider, Task.deliveries).where(
         col(Task.callback_url), col(Task.may_have_cost), col(Task.submitted_at) < before
     )
@@ -83,7 +86,7 @@ def _is_sqlite(session: Session) -> bool:
 
 
 @contextmanager
-def _at_most(session: Session, seconds: float) -> Iterator[None]:
+def _time_limit(session: Session, seconds: float) -> Iterator[None]:
     """Interrupt what runs on a session's connection after so many seconds."""
     driver = session.connection().connection.driver_connection
     assert driver is not None  # noqa: S101 - narrows for the type checker

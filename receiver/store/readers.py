@@ -1,4 +1,4 @@
-"""Runs queries on threads of their own, and answers whoever asked in time, also where the database does not."""
+"""Runs queries on their own threads, and answers callers in time even if the database does not."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,31 +7,34 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 
 from receiver.core.errors import StoreUnavailable
-from receiver.store.abort import Abortable
+from receiver.store.abort import ConnectionAborter
 from receiver.store.threads import Call, Threads
 
 T = TypeVar("T")
 
 PATIENCE = 3.5
-"""Seconds that PostgreSQL has for one query, with the wait for a thread. SQLite may be slow, but is never silent."""
+"""Seconds that PostgreSQL has for one query, with the wait for a thread. SQLite may be slow, but always answers."""
 CLOSE_SECONDS = 1.0
 """How long a close waits for queries under way."""
-SILENT = "the database does not answer"
+NO_ANSWER = "the database does not answer"
 
 
 class Readers:
-    """At most so many queries at once, on the connections of one engine."""
+    """Runs at most so many queries at once, on the connections of one engine."""
 
     def __init__(self, engine: Engine, most: int, name: str) -> None:
         self.engine = engine
         self._threads = Threads(most, name)
-        self._abortable = Abortable(engine) if engine.dialect.name == "postgresql" else None
+        self._aborter = ConnectionAborter(engine) if engine.dialect.name == "postgresql" else None
         self._closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do a piece of work on a thread; raises what it raises, and `StoreUnavailable` where it takes too long."""
+        """Return the result of a function, run on a thread.
+
+        Raises what it raises, and `StoreUnavailable` after too long.
+        """
         call = self.start(work)
-        if self._abortable is None:
+        if self._aborter is None:
             return await call.future
         alarm = asyncio.get_running_loop().call_later(PATIENCE, self._give_up, call)
         try:
@@ -41,13 +44,13 @@ class Readers:
                 alarm.cancel()
 
     def start(self, work: Callable[[], T]) -> Call[T]:
-        """Begin a piece of work, and do not wait for it."""
+        """Start a function on a thread without waiting for it."""
         if self._closed:
             raise StoreUnavailable("the database is closed: this process is ending")
         return self._threads.run(work)
 
     async def close(self) -> None:
-        """Let queries under way end and close all connections; a thread that is stuck is left behind."""
+        """Finish queries under way and close all connections; a blocked thread is left behind."""
         if self._closed:
             return
         self._closed = True
@@ -58,6 +61,6 @@ class Readers:
         if call.ended:
             return
         if not call.future.done():
-            call.future.set_exception(StoreUnavailable(SILENT))
-        if self._abortable is not None:
-            self._abortable.abort(call.thread)
+            call.future.set_exception(StoreUnavailable(NO_ANSWER))
+        if self._aborter is not None:
+            self._aborter.abort(call.thread)

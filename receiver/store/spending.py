@@ -1,4 +1,4 @@
-"""What an account's limits are checked against, and what is told of its spending: the same rows, read the same way.
+"""What an account's limits are checked against, and what is shown of its spending: the same rows, read the same way.
 
 A task counts while `may_have_cost` is set, and nothing else decides that. Amounts are whole millionths of a credit.
 """
@@ -20,23 +20,23 @@ TASK = SQLModel.metadata.tables["task"]
 DAY = 86_400_000
 
 WORKING = (State.SUBMITTING, State.SUBMITTED, State.RUNNING)
-"""States in which a task uses one of the provider's places; an unconfirmed one may, for a while."""
+"""States in which a task runs at the provider; an unconfirmed one may, for a while."""
 
 _ACCOUNT: BindParameter[str] = bindparam("account")
 _LOCK = statement("SELECT pg_advisory_xact_lock(hashtext(:account))")
-# What is dated later was sent while the clock was wrong, and may be dated so for longer than anybody can wait.
+# A later date comes from a wrong clock, and may be further ahead than anybody can wait.
 _RECENT = TASK.c.submitted_at.between(bindparam("since"), bindparam("until"))
 _NUMBER = func.count().label("number")
 _WORKING = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, or_(*(TASK.c.state == state.value for state in WORKING)))
 _UNCONFIRMED = select(_NUMBER).where(TASK.c.provider == _ACCOUNT, TASK.c.state == State.UNCONFIRMED.value, _RECENT)
 _KNOWN = func.coalesce(TASK.c.charged, TASK.c.reserved, TASK.c.estimated, 0)
 COST = case((_KNOWN < 0, 0), else_=_KNOWN)
-"""What a task cost, as far as it is known: charged, else reserved, else estimated; no task gives anything back."""
+"""What a task cost, as far as it is known: charged, else reserved, else estimated; never negative."""
 COUNTS = TASK.c.may_have_cost
 _DAY_OF = (TASK.c.submitted_at - TASK.c.submitted_at % literal_column(str(DAY))).label("day")
 
 
-def day_of(now: int) -> int:
+def start_of_day(now: int) -> int:
     """Return the beginning of the day (UTC) of a time in Unix milliseconds."""
     return now - now % DAY
 
@@ -78,7 +78,7 @@ _DEPARTED = (
 )
 
 
-def lock(tx: Transaction, account: str) -> None:
+def lock_account(tx: Transaction, account: str) -> None:
     """Keep other processes from checking the same limits until the commit; SQLite's write lock does so by itself."""
     if tx.dialect == "postgresql":
         tx.run(_LOCK, account=account)
@@ -86,25 +86,22 @@ def lock(tx: Transaction, account: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How many tasks may be using the provider's places: all of them, and those of which that is not known."""
+    """How many tasks may be running at the provider, and how many of them are unconfirmed."""
 
     number: int
     unconfirmed: int
 
 
-def running(tx: Transaction, account: str, since: int, now: int) -> Running:
-    """Count the tasks that may be at work at the provider: an unconfirmed one only if it was sent since a time."""
+def count_running(tx: Transaction, account: str, since: int, now: int) -> Running:
+    """Return how many tasks may be running at the provider; an unconfirmed one counts if it was sent since a time."""
     working = tx.one(_WORKING, account=account)
     unconfirmed = tx.one(_UNCONFIRMED, account=account, since=since, until=now + CLOCK_TOLERANCE)
     numbers = [int(row["number"]) if row else 0 for row in (working, unconfirmed)]
     return Running(sum(numbers), numbers[1])
 
 
-def spent_on(tx: Transaction, account: str, day: int) -> int:
-    """Return what the tasks that were sent on a day cost, in millionths; the day is named by its beginning.
-
-    What is dated later was sent while the clock was wrong, and may be so for longer than anybody can wait.
-    """
+def sum_spent_on(tx: Transaction, account: str, day: int) -> int:
+    """Return what the tasks that were sent on a day cost, in millionths; `day` is its beginning."""
     row = tx.one(_SPENT, account=account, since=day, until=day + DAY)
     return summed(row["cost_whole"], row["cost_rest"]) if row else 0
 
@@ -120,12 +117,12 @@ class Spent:
 
     @property
     def credits(self) -> float | int:
-        """The amount as it is shown."""
+        """Return the amount as it is shown."""
         return to_credits(self.millionths)
 
 
-def per_day(session: Session, since: int) -> list[Spent]:
-    """List what each account cost on each day since a time, the latest first."""
+def list_spent_by_day(session: Session, since: int) -> list[Spent]:
+    """Return what each account spent on each day since a time, the latest first."""
     rows = session.execute(_PER_DAY, {"since": since})
     return [Spent(str(account), int(day), summed(*cost), int(number)) for account, day, *cost, number in rows]
 

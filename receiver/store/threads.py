@@ -1,4 +1,4 @@
-"""Threads for what may block. Nobody waits for them at the end: one that is stuck in a library holds up no stop.
+"""Threads for work that may block. The process never waits for them at its end.
 
 `asyncio.to_thread` and executors will not do: Python waits for their threads before it exits.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Call(Generic[T]):
-    """One piece of work on its way through a thread. Where its future is done before it begins, it never runs."""
+    """One function call on its way through a thread. If its future is done before it begins, it never runs."""
 
     __slots__ = ("_loop", "_work", "ended", "future", "thread")
 
@@ -27,7 +27,7 @@ class Call(Generic[T]):
         self.ended = False
 
     def run(self) -> None:
-        """Run it on this thread, and hand its result to the event loop."""
+        """Run it on this thread, and pass its result to the event loop."""
         result, error = None, None
         if not self.future.done():
             self.thread = threading.get_ident()
@@ -64,7 +64,7 @@ class Threads:
         self._last: Call[Any] | None = None
 
     def run(self, work: Callable[[], T]) -> Call[T]:
-        """Let a thread do a piece of work, as soon as one is free."""
+        """Run a function on a thread, as soon as one is free."""
         call = Call(work)
         self._calls.put(call)
         with self._counting:
@@ -74,7 +74,7 @@ class Threads:
         return call
 
     def close(self, last: Callable[[], None]) -> Call[None]:
-        """End all threads when they have done what is queued; the one that ends last does this in the end."""
+        """End all threads after the queued work; the one that ends last calls `last`."""
         self._last = Call(last)
         with self._counting:
             if self._running == 0:
@@ -87,7 +87,7 @@ class Threads:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call.run()
-            del call  # an idle thread keeps nothing alive
+            del call  # an idle thread must not keep it alive
         with self._counting:
             self._running -= 1
             is_last = self._running == 0

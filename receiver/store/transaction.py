@@ -1,4 +1,4 @@
-"""One open write transaction as a unit of `Store.write` sees it, and its statements compiled for the driver."""
+"""A write transaction as a unit of `Store.write` sees it, and its statements compiled for the driver."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,8 +12,8 @@ from receiver.core.wire import clean_text
 T = TypeVar("T")
 
 
-def cleaned(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return values whose texts both databases take: what one of them refuses in a text is U+FFFD in both."""
+def clean_values(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return values with texts that both databases accept: what either refuses becomes U+FFFD."""
     for value in values.values():
         if type(value) is str and (not value.isascii() or "\0" in value):
             return {name: clean_text(each) if isinstance(each, str) else each for name, each in values.items()}
@@ -24,7 +24,7 @@ class Transaction:
     """One open write transaction as a unit sees it.
 
     Statements are SQLAlchemy's, compiled once for the dialect and run at the driver's own speed; values are plain
-    texts, numbers and bytes (`tables.as_json` for JSON columns). Texts are cleaned here, once for all.
+    texts, numbers and bytes (`tables.as_json` for JSON columns). Texts are clean_values here, once for all.
     """
 
     def __init__(self, cursor: Any, compiler: "Compiler") -> None:
@@ -33,11 +33,11 @@ class Transaction:
         self._broken: Exception | None = None
 
     def run(self, statement: Executable, **values: Any) -> int:
-        """Execute a statement; returns the number of rows it changed."""
-        self.insist()
+        """Execute a statement; return the number of rows it changed."""
+        self.raise_if_failed()
         sql, fixed = self._compiler.compile(statement, values.keys())
         try:
-            self._cursor.execute(sql, {**fixed, **cleaned(values)} if fixed else cleaned(values))
+            self._cursor.execute(sql, {**fixed, **clean_values(values)} if fixed else clean_values(values))
         except Exception as error:
             self._broken = error
             raise
@@ -45,11 +45,11 @@ class Transaction:
 
     @property
     def dialect(self) -> str:
-        """Name the database: `sqlite` or `postgresql`."""
+        """Return the database: `sqlite` or `postgresql`."""
         return self._compiler.dialect
 
-    def insist(self) -> None:
-        """Raise the error of a statement that failed, also where a unit swallowed it.
+    def raise_if_failed(self) -> None:
+        """Raise the error of a statement that failed, even if a unit swallowed it.
 
         The database may have rolled back by itself: what is written then would be stored at once and alone.
         """
@@ -57,13 +57,13 @@ class Transaction:
             raise self._broken
 
     def all(self, statement: Executable, **values: Any) -> list[dict[str, Any]]:
-        """Execute a statement and return its rows by column name."""
+        """Return the rows of a statement, by column name."""
         self.run(statement, **values)
         names = [column[0] for column in self._cursor.description]
         return [dict(zip(names, row, strict=True)) for row in self._cursor.fetchall()]
 
     def one(self, statement: Executable, **values: Any) -> dict[str, Any] | None:
-        """Execute a statement and return its first row, if any."""
+        """Return the first row of a statement, if any."""
         row = self.first(statement, **values)
         if row is None:
             return None

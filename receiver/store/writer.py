@@ -1,8 +1,8 @@
-"""The one door for writes: units of many callers share a transaction, and each is answered after its commit.
+"""The one writer: units of many callers share a transaction, and each is answered after its commit.
 
-`Store.write` is the only way in. A unit is a synchronous, re-runnable function of a `Transaction` without other
-effects: if one fails, the batch is rolled back and every unit runs again alone. The thread that runs them may be stuck
-for as long as the database likes: callers are answered from here, in time.
+`Store.write` is the only way in. A unit is a synchronous function of a `Transaction` that can be run again and has no
+other effects: if one fails, the batch is rolled back, and every unit runs again alone. The database may block the
+thread that runs them for any time; callers are answered from here, in time.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import structlog
 from sqlalchemy import Engine
 
 from receiver.core.errors import OutcomeUnknown, StoreUnavailable
-from receiver.store.abort import Abortable
-from receiver.store.batches import Runner, Shut, Unknown, Waiting
+from receiver.store.abort import ConnectionAborter
+from receiver.store.batches import BatchRunner, CommitUnknown, QueuedUnit, Unavailable
 from receiver.store.threads import Call, Threads
 from receiver.store.transaction import Unit
 
@@ -25,53 +25,53 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PATIENCE = 3.0
-"""Seconds a unit waits for its turn at a locked database: the tightest documented sender gives up after 5."""
+"""Seconds that a unit waits at a locked database: the least patient documented sender gives up after 5."""
 GRACE = 0.5
-"""Seconds that the writer's thread has beyond that to say why it let nobody in, before its callers are answered."""
+"""Seconds beyond that for the writer's thread to report the reason, before its callers are answered."""
 BATCH = 256
 CLOSE_SECONDS = 1.0
-"""How long a close waits for what is being written, and for the connection."""
+"""How long `close` waits for writes under way, and for the connection."""
 NOT_STORED = "the database does not answer; nothing of this was stored"
-NOT_KNOWN = "the database does not answer; whether this was stored is not known"
+NOT_KNOWN = "the database does not answer; it is not known whether this was stored"
 
 
-class Door:
+class Writer:
     """Runs units, many to a transaction, on one thread and one connection."""
 
     def __init__(self, engine: Engine) -> None:
-        self._runner = Runner(engine)
-        self._abortable = Abortable(engine)
+        self._runner = BatchRunner(engine)
+        self._aborter = ConnectionAborter(engine)
         self._thread = Threads(1, "writer")
-        self._queue: deque[Waiting[Any]] = deque()
+        self._queue: deque[QueuedUnit[Any]] = deque()
         self._running: asyncio.Task[None] | None = None
-        self._call: Call[Shut | None] | None = None
-        self._batch: list[Waiting[Any]] = []
+        self._call: Call[Unavailable | None] | None = None
+        self._batch: list[QueuedUnit[Any]] = []
         self._closed = False
         self._end: float | None = None
 
     async def write(self, unit: Unit[T]) -> T:
-        """Run a unit and return its result once it is durable.
+        """Return a unit's result once it is durable.
 
-        Raises `StoreUnavailable` if it was not stored within `PATIENCE`, `OutcomeUnknown` where that is not known, and
-        whatever the unit raises. A caller that is cancelled changes nothing: the unit runs all the same.
+        Raises `StoreUnavailable` if it was not stored within `PATIENCE`, `OutcomeUnknown` if that is not known, and
+        whatever the unit raises. Cancelling the caller changes nothing: the unit runs all the same.
         """
         if self._closed:
             raise StoreUnavailable("the database is closed: this process is ending")
         until = time.monotonic() + PATIENCE
-        waiting: Waiting[T] = Waiting(unit, asyncio.get_running_loop().create_future(), until)
+        waiting: QueuedUnit[T] = QueuedUnit(unit, asyncio.get_running_loop().create_future(), until)
         self._queue.append(waiting)
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._work())
         return await waiting.future
 
     def end_within(self, seconds: float) -> None:
-        """Let nobody wait for longer than so many seconds from now, whenever they come."""
+        """Let no caller wait longer than so many seconds from now."""
         self._end = time.monotonic() + seconds
         if self._call is not None:
             self._watch(self._call)
 
     async def close(self) -> None:
-        """Finish what is queued, then give up the connection; a thread that is stuck is left behind."""
+        """Finish what is queued, then close the connection; a blocked thread is left behind."""
         self._closed = True
         if self._end is None:
             self.end_within(PATIENCE)
@@ -93,50 +93,50 @@ class Door:
             for waiting in batch:
                 self._answer(waiting)
             if refused is not None:
-                self._refuse_late(refused)
+                self._answer_expired(refused)
 
     def _watch(self, call: Call[Any]) -> asyncio.TimerHandle:
-        """See to it that whoever's time is up while a call goes on is answered."""
+        """Schedule an answer for the callers whose time is up during a call."""
         now = time.monotonic()
-        last = min((self._last(one) for one in self._waiting()), default=now + PATIENCE)
-        return asyncio.get_running_loop().call_later(max(last - now, 0.0), self._look, call)
+        last = min((self._answer_by(one) for one in self._unanswered()), default=now + PATIENCE)
+        return asyncio.get_running_loop().call_later(max(last - now, 0.0), self._answer_late, call)
 
-    def _look(self, call: Call[Any]) -> None:
+    def _answer_late(self, call: Call[Any]) -> None:
         if call.ended or call is not self._call:
             return
         now = time.monotonic()
-        late = [one for one in self._waiting() if self._last(one) <= now]
+        late = [one for one in self._unanswered() if self._answer_by(one) <= now]
         for one in late:
-            one.told = True
-            _fail(one, StoreUnavailable(NOT_STORED) if self._runner.refuse(one) else OutcomeUnknown(NOT_KNOWN))
-        self._queue = deque(one for one in self._queue if not one.told)
-        if late and self._abortable.abort(call.thread):
-            log.warning("database_silent", remedy="its connection was broken off; another one is opened")
+            one.answered = True
+            _set_error(one, StoreUnavailable(NOT_STORED) if self._runner.refuse(one) else OutcomeUnknown(NOT_KNOWN))
+        self._queue = deque(one for one in self._queue if not one.answered)
+        if late and self._aborter.abort(call.thread):
+            log.warning("database_silent", remedy="its connection was shut down; another one is opened")
         self._watch(call)
 
-    def _waiting(self) -> list[Waiting[Any]]:
-        return [one for one in (*self._batch, *self._queue) if not one.told]
+    def _unanswered(self) -> list[QueuedUnit[Any]]:
+        return [one for one in (*self._batch, *self._queue) if not one.answered]
 
-    def _last(self, one: Waiting[Any]) -> float:
-        """Return when somebody must have an answer."""
+    def _answer_by(self, one: QueuedUnit[Any]) -> float:
+        """Return when a caller must have an answer."""
         return one.until + GRACE if self._end is None else min(one.until + GRACE, self._end)
 
-    def _answer(self, waiting: Waiting[Any]) -> None:
+    def _answer(self, waiting: QueuedUnit[Any]) -> None:
         error = waiting.error
-        if waiting.told:
+        if waiting.answered:
             if error is None and not waiting.refused:
-                log.warning("stored_after_its_refusal", remedy="none: whoever sends it again is told that it is known")
-        elif isinstance(error, Shut) and error.locked and time.monotonic() < waiting.until:
+                log.warning("stored_after_refusal", remedy="none: a repeat is answered as already known")
+        elif isinstance(error, Unavailable) and error.locked and time.monotonic() < waiting.until:
             self._queue.append(waiting)  # it came later than the one whose time was up
         elif waiting.future.cancelled():
             return
         elif error is None:
             waiting.future.set_result(waiting.outcome)
         else:
-            _fail(waiting, _own(error))
+            _set_error(waiting, _copy_error(error))
 
-    def _refuse_late(self, error: Shut) -> None:
-        """Answer everybody whose time is up, also those for whom there was no room in the batch."""
+    def _answer_expired(self, error: Unavailable) -> None:
+        """Answer every caller whose time is up, also those who were not in the batch."""
         waiting, self._queue = self._queue, deque()
         for one in waiting:
             one.error = error
@@ -146,14 +146,14 @@ class Door:
                 self._answer(one)
 
 
-def _own(error: BaseException) -> BaseException:
-    """Return an error of its own for a caller: one that all of them raise would collect all their tracebacks."""
-    if isinstance(error, Shut):
+def _copy_error(error: BaseException) -> BaseException:
+    """Return a separate error for each caller: a shared one would collect all their tracebacks."""
+    if isinstance(error, Unavailable):
         return StoreUnavailable(str(error))
-    return OutcomeUnknown(str(error)) if isinstance(error, Unknown) else error
+    return OutcomeUnknown(str(error)) if isinstance(error, CommitUnknown) else error
 
 
-def _fail(waiting: Waiting[Any], error: BaseException) -> None:
+def _set_error(waiting: QueuedUnit[Any], error: BaseException) -> None:
     if not waiting.future.done():  # its caller may be gone
         waiting.future.set_exception(error)
         waiting.future.exception()

@@ -49,7 +49,7 @@ async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None
 async def record_heartbeat(services: Services) -> None:
     """Record that somebody sweeps: `receiver doctor` and `/metrics` report when nobody does."""
     now = services.clock()
-    await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.POLLER, now))
+    await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.POLLER, now))
 
 
 async def reschedule_after_clock_change(services: Services) -> None:
@@ -131,7 +131,9 @@ class Poller:
     def _record_lost_slot(self, account: str) -> None:
         """Record that an account lost one of its connections, for `receiver doctor`."""
         name, now = heartbeats.LOST_SLOT + account, self._services.clock()
-        self._services.background.start(self._services.store.write(lambda tx: heartbeats.beat(tx, name, now)))
+        self._services.background.start(
+            self._services.store.write(lambda tx: heartbeats.record_heartbeat(tx, name, now))
+        )
 
 
 class CallbackChecks:

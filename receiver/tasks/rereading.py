@@ -17,9 +17,8 @@ from receiver.documents import format_timestamp
 from receiver.lifecycle.apply import apply
 from receiver.providers.base import Flow, Provider
 from receiver.services import Services
-from receiver.store import Session, Transaction, journal, reading, tasks
-from receiver.store import heard as hearing
-from receiver.store.heard import Heard
+from receiver.store import Session, Transaction, journal, reading, stored_messages, tasks
+from receiver.store.stored_messages import StoredMessage
 from receiver.store.tables import Attempt, Check, Delivery, Task
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.inbox import parse_callback
@@ -44,7 +43,7 @@ class Snapshot:
 class Change:
     """What reading one stored message again changes of its task. `asks`: its provider is asked before that counts."""
 
-    heard: Heard
+    heard: StoredMessage
     task_id: str | None
     before: Snapshot | None
     after: Snapshot | None
@@ -84,7 +83,7 @@ async def _replay(services: Services, change: Change) -> Change:
     return replace(change, task_id=replayed.task_id, after=after)
 
 
-async def _preview_one(services: Services, heard: Heard) -> Change | None:
+async def _preview_one(services: Services, heard: StoredMessage) -> Change | None:
     unit = await _unit(services, heard)
     if unit is None:
         return None
@@ -101,21 +100,27 @@ async def _preview_one(services: Services, heard: Heard) -> Change | None:
     raise AssertionError("a preview is always rolled back")
 
 
-async def _messages_worth_reading(services: Services, since: int) -> AsyncIterator[Heard]:
+async def _messages_worth_reading(services: Services, since: int) -> AsyncIterator[StoredMessage]:
     """Yield the messages that may bring a task what it lacks: for each task at most the latest that reports an end."""
-    page = await services.store.read(partial(hearing.tasks_heard_of, since=since, after="", limit=PAGE))
+    page = await services.store.read(
+        partial(stored_messages.list_tasks_with_messages, since=since, after="", limit=PAGE)
+    )
     while page:
         for task_id in page:
             if (heard := await _latest_end(services, task_id, since)) is not None:
                 yield heard
-        page = await services.store.read(partial(hearing.tasks_heard_of, since=since, after=page[-1], limit=PAGE))
-    for delivery_id in await services.store.read(lambda session: hearing.without_task(session, since)):
-        yield Heard("delivery", delivery_id)
+        page = await services.store.read(
+            partial(stored_messages.list_tasks_with_messages, since=since, after=page[-1], limit=PAGE)
+        )
+    for delivery_id in await services.store.read(
+        lambda session: stored_messages.list_unassigned_deliveries(session, since)
+    ):
+        yield StoredMessage("delivery", delivery_id)
 
 
-async def _latest_end(services: Services, task_id: str, since: int) -> Heard | None:
+async def _latest_end(services: Services, task_id: str, since: int) -> StoredMessage | None:
     task, stored = await services.store.read(
-        lambda session: (reading.task(session, task_id), hearing.heard_of(session, task_id, since))
+        lambda session: (reading.task(session, task_id), stored_messages.list_messages(session, task_id, since))
     )
     if task is None or await _lacks_nothing(services, task):
         return None
@@ -142,10 +147,10 @@ async def _lacks_nothing(services: Services, task: Task) -> bool:
     return bool(files[task.id]) or task.result is not None
 
 
-async def _read(services: Services, task: Task, heard: Heard) -> Event | None:
+async def _read(services: Services, task: Task, heard: StoredMessage) -> Event | None:
     """Read one stored message with the adapter of today; None where it tells nothing, or was not kept whole."""
     provider = services.providers.get(task.provider)
-    row = await services.store.read(lambda session: hearing.stored(session, heard))
+    row = await services.store.read(lambda session: stored_messages.read_row(session, heard))
     if provider is None or row is None:
         return None
     if isinstance(row, Delivery):
@@ -177,7 +182,7 @@ def _answer_again(provider: Provider, task: Task, row: Attempt | Check) -> Event
     return None  # it would ask on
 
 
-async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Change | None] | None:
+async def _unit(services: Services, heard: StoredMessage) -> Callable[[Transaction], Change | None] | None:
     """Return the unit that reads one stored message again and returns what it changed."""
     if heard.kind == "delivery":
         try:
@@ -185,7 +190,7 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
         except (NotFound, Invalid):
             return None
         return lambda tx: _of_delivery(tx, heard, read_again)
-    task = await services.store.read(lambda session: hearing.task_of(session, heard))
+    task = await services.store.read(lambda session: stored_messages.read_task(session, heard))
     event = await _read(services, task, heard) if task is not None else None
     if task is None or event is None:
         return None
@@ -213,7 +218,7 @@ async def _unit(services: Services, heard: Heard) -> Callable[[Transaction], Cha
     return apply_again
 
 
-def _of_delivery(tx: Transaction, heard: Heard, read_again: Callable[[Transaction], Replayed]) -> Change | None:
+def _of_delivery(tx: Transaction, heard: StoredMessage, read_again: Callable[[Transaction], Replayed]) -> Change | None:
     known = tasks.of_delivery(tx, heard.id)
     row = tasks.current(tx, known) if known else None
     before = _snapshot(tx, row) if row else None
@@ -228,7 +233,9 @@ def _of_delivery(tx: Transaction, heard: Heard, read_again: Callable[[Transactio
     return _changed(tx, heard, row, before, asks=replayed.outcome is Outcome.CONFIRMING)
 
 
-def _changed(tx: Transaction, heard: Heard, row: TaskRow, before: Snapshot, *, asks: bool = False) -> Change | None:
+def _changed(
+    tx: Transaction, heard: StoredMessage, row: TaskRow, before: Snapshot, *, asks: bool = False
+) -> Change | None:
     after = _snapshot(tx, row)
     return Change(heard, row.id, before, after, asks) if after != before or asks else None
 

@@ -72,7 +72,7 @@ async def end(request: Request, session: Session) -> None:
     """End a session for every copy of its cookie; raises `StoreUnavailable`."""
     services = _services(request)
     now = services.clock()
-    await services.store.write(lambda tx: ended_sessions.end(tx, session.digest, session.latest_end, now))
+    await services.store.write(lambda tx: ended_sessions.end_session(tx, session.digest, session.latest_end, now))
 
 
 def start(request: Request, response: Response, token: str) -> None:

@@ -235,13 +235,15 @@ async def told_everywhere(stage: Stage, service: Service) -> dict[str, float]:
     today = spent_of(await in_metrics(service, "receiver_credits_spent_today"))
     limits = {
         (account, day): await service.app.state.services.store.write(
-            lambda tx, account=account, day=day: spending.spent_on(tx, account, day)
+            lambda tx, account=account, day=day: spending.sum_spent_on(tx, account, day)
         )
         for account in (*PRICES, "apixo", "gateway")
-        for day in range(spending.day_of(now) - 10 * spending.DAY, now, spending.DAY)
+        for day in range(spending.start_of_day(now) - 10 * spending.DAY, now, spending.DAY)
     }
     assert by_account({key: millionths / 1_000_000 for key, millionths in limits.items()}) == told, "limits"
-    assert by_account({key: it / 1_000_000 for key, it in limits.items() if key[1] == spending.day_of(now)}) == today
+    assert (
+        by_account({key: it / 1_000_000 for key, it in limits.items() if key[1] == spending.start_of_day(now)}) == today
+    )
     await service.client.post("/login", data={"password": TOKEN})
     assert by_account(providers_page((await service.client.get("/providers")).text)) == told, "the page of providers"
     assert by_account(listed((await service.client.get("/?limit=200")).text)) == told, "the list"

@@ -120,7 +120,7 @@ def test_secrets_are_no_target(home: Home) -> None:
 def test_an_impossible_target_is_refused_with_the_reason(home: Home, folder: Path) -> None:
     (folder / "open.db-wal").touch()
     wrong = {
-        folder / "none" / "copy.db": "no directory",
+        folder / "none" / "copy.db": "does not exist",
         folder: "not a file",
         folder / "open.db": "open as a database",
         Path("/dev/null"): "not a file",

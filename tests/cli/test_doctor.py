@@ -102,12 +102,14 @@ def test_the_data_directory_of_another_user_is_reported_with_a_remedy(empty: Hom
         listed, seen = as_a_user_with_no_access(empty, "list"), as_a_user_with_no_access(empty, "doctor")
     finally:
         empty.data.chmod(0o700)
-    words = f"The database at {empty.database} is out of reach (Permission denied). Run this as its user.\n"
+    words = (
+        f"The database at {empty.database} cannot be reached (Permission denied). Run this as the user who owns it.\n"
+    )
     assert (listed.code, listed.out, listed.err) == (2, "", words)
     assert (seen.code, seen.err) == (2, "")
     told = lines(seen)
     assert told["data directory"].startswith(f"wrong: {empty.data} cannot be written. Remedy: chmod 700 {empty.data}")
-    assert told["database"].endswith("is out of reach (Permission denied). Remedy: Run this as its user")
+    assert told["database"].endswith("cannot be reached (Permission denied). Remedy: Run this as the user who owns it")
 
 
 def test_wrong_settings_and_wrong_use_exit_2(empty: Home) -> None:

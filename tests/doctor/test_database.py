@@ -157,8 +157,8 @@ async def test_the_integrity_check_ends_in_time(file: Path) -> None:
         connection.execute("COMMIT")
     store = Store(f"sqlite:///{file}")
     try:
-        assert await store.read(lambda session: health.faults(session, -1)) is None
-        assert await store.read(lambda session: health.faults(session, 60)) == [], "the connection goes on"
+        assert await store.read(lambda session: health.find_damage(session, -1)) is None
+        assert await store.read(lambda session: health.find_damage(session, 60)) == [], "the connection goes on"
     finally:
         await store.close()
 
@@ -298,11 +298,11 @@ async def test_settings_that_lose_data_in_a_power_cut_are_reported_unless_we_ove
     with postgres.running("synchronous_commit=off", "fsync=off", "full_page_writes=off") as server:
         schema.migrate(check_database_url(server.url))
         found = (await look(tmp_path / "none", RECEIVER_DATABASE_URL=server.url, **keys)).the("durability")
-        risks = schema.risks(check_database_url(server.url))
+        risks = schema.durability_warnings(check_database_url(server.url))
         alter(server.url, "ALTER SYSTEM SET fsync = on", "ALTER SYSTEM SET full_page_writes = on")
         server.die_and_return()
         mended = (await look(tmp_path / "none", RECEIVER_DATABASE_URL=server.url, **keys)).the("durability")
-        assert schema.risks(check_database_url(server.url)) == []
+        assert schema.durability_warnings(check_database_url(server.url)) == []
     assert found.verdict is Verdict.WARNING
     assert "fsync = off and full_page_writes = off" in found.message
     assert "ALTER SYSTEM SET fsync = on" in (found.remedy or "")

@@ -3,11 +3,11 @@
 from typing import Any
 
 from receiver.store import Store, spending
-from receiver.store.counts import Credits, counts
+from receiver.store.counts import Credits, count_all
 
 from .rig import NOW, add_tasks, task_row
 
-TODAY = spending.day_of(NOW)
+TODAY = spending.start_of_day(NOW)
 GREATEST = 10**18
 """Millionths of the largest amount that is read."""
 
@@ -31,14 +31,14 @@ async def assert_sums_are_exact(store: Store) -> None:
     ]
     await store.write(add_tasks(*(task_row(f"tsk_{n:03}", **row) for n, row in enumerate(mine + others))))
     today, yesterday = 20 * GREATEST + 3 + 300_000, 11_000_000
-    assert await store.write(lambda tx: spending.spent_on(tx, "revid", TODAY)) == today
-    assert await store.write(lambda tx: spending.spent_on(tx, "revid", TODAY - spending.DAY)) == yesterday
-    spent = await store.read(lambda session: spending.per_day(session, TODAY - spending.DAY))
+    assert await store.write(lambda tx: spending.sum_spent_on(tx, "revid", TODAY)) == today
+    assert await store.write(lambda tx: spending.sum_spent_on(tx, "revid", TODAY - spending.DAY)) == yesterday
+    spent = await store.read(lambda session: spending.list_spent_by_day(session, TODAY - spending.DAY))
     assert [(each.account, each.day, each.millionths, each.tasks) for each in spent] == [
         ("apixo", TODAY, 13_500_000, 1),
         ("revid", TODAY, today, len(mine)),
         ("revid", TODAY - spending.DAY, yesterday, 1),
     ]
-    told = (await store.read(counts)).credits
+    told = (await store.read(count_all)).credits
     assert told["apixo"] == Credits(estimated=13.5, reserved=0, charged=0, spent=13.5)
     assert told["revid"].spent == (today + yesterday) / 1_000_000

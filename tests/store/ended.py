@@ -9,7 +9,7 @@ async def assert_ends_and_forgets(store: Store) -> None:
     """End sessions, one of them twice, and one after another is over by itself."""
 
     async def end(digest: str, until: int, now: int = NOW) -> None:
-        await store.write(lambda tx: ended_sessions.end(tx, digest, until, now))
+        await store.write(lambda tx: ended_sessions.end_session(tx, digest, until, now))
 
     async def ended() -> set[str]:
         return await store.read(lambda session: {name for name in "abc" if ended_sessions.is_ended(session, name)})

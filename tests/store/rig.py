@@ -31,7 +31,7 @@ def url_of(file: Path) -> str:
 
 def beat(name: str, at: int = 1) -> Unit[None]:
     """A unit that writes one small row."""
-    return lambda tx: heartbeats.beat(tx, name, at)
+    return lambda tx: heartbeats.record_heartbeat(tx, name, at)
 
 
 def count_up(name: str) -> Unit[int]:
@@ -40,7 +40,7 @@ def count_up(name: str) -> Unit[int]:
     def unit(tx: Transaction) -> int:
         row = tx.one(_AT, who=name)
         if row is None:
-            heartbeats.beat(tx, name, 1)
+            heartbeats.record_heartbeat(tx, name, 1)
             return 1
         tx.run(_SET, who=name, at=row["at"] + 1)
         return int(row["at"]) + 1
@@ -49,7 +49,7 @@ def count_up(name: str) -> Unit[int]:
 
 
 def beats(name: str) -> Callable[[Session], int | None]:
-    return lambda session: heartbeats.last(session, name)
+    return lambda session: heartbeats.read_last(session, name)
 
 
 def task_row(task_id: str | None = None, **values: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ from receiver.store import Store, heartbeats
 
 async def main():
     store = Store(sys.argv[1])
-    await store.write(lambda tx: heartbeats.beat(tx, "a", 5))
+    await store.write(lambda tx: heartbeats.record_heartbeat(tx, "a", 5))
     await store.close()
 
 asyncio.run(main())
@@ -78,7 +78,7 @@ async def test_a_commit_between_the_query_and_the_wait_is_not_missed(store: Stor
         for number in range(1, 31):
 
             def query_then_commit(session: Session, number: int = number) -> int | None:
-                found = heartbeats.last(session, "a")
+                found = heartbeats.read_last(session, "a")
                 other.execute("UPDATE heartbeat SET at = ?", (number,))
                 return found
 

@@ -99,7 +99,7 @@ def test_a_schema_from_the_future_is_refused(server: str, other: Engine) -> None
 
 async def test_a_failing_unit_neither_harms_nor_loses_its_neighbours(store: Store, other: Engine) -> None:
     def failing(tx: Transaction) -> None:
-        heartbeats.beat(tx, "bad", 1)
+        heartbeats.record_heartbeat(tx, "bad", 1)
         raise LookupError
 
     def orphan(tx: Transaction) -> None:
@@ -332,7 +332,7 @@ async def test_plans_of_a_clock_that_was_set_back_keep_their_pause_from_now_on(s
     task = await store.read(lambda session: reading.task(session, "tsk_1"))
     assert task is not None
     assert (task.next_check_at, task.updated_at) == (NOW + 7000, NOW)
-    assert await store.write(lambda tx: spending.spent_on(tx, "revid", NOW - NOW % spending.DAY)) == 0
+    assert await store.write(lambda tx: spending.sum_spent_on(tx, "revid", NOW - NOW % spending.DAY)) == 0
     assert await store.write(lambda tx: spending.departure_before(tx, "revid", NOW - 1, NOW, 1)) is None
 
 

@@ -103,7 +103,7 @@ async def test_a_commit_that_is_not_answered_is_told_as_not_known_and_run_once(
     def unit(tx: Transaction) -> None:
         nonlocal runs
         runs += 1
-        heartbeats.beat(tx, "unclear", 1)
+        heartbeats.record_heartbeat(tx, "unclear", 1)
         before.fall_silent()  # so that the COMMIT is held back
 
     async with asyncio.timeout(HANG):
@@ -121,9 +121,9 @@ async def test_what_was_refused_before_its_commit_is_not_stored_when_the_databas
     store: Store, other: Engine, before: Proxy
 ) -> None:
     def unit(tx: Transaction) -> None:
-        heartbeats.beat(tx, "refused", 1)
+        heartbeats.record_heartbeat(tx, "refused", 1)
         before.fall_silent()
-        heartbeats.beat(tx, "held back", 1)
+        heartbeats.record_heartbeat(tx, "held back", 1)
 
     async with asyncio.timeout(HANG):
         _, error = await timed(store.write(unit))

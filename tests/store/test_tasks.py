@@ -145,8 +145,8 @@ async def test_requests_that_left_tomorrow_keep_no_other_waiting(store: Store) -
         )
     )
     today = NOW - NOW % spending.DAY
-    assert await store.write(lambda tx: spending.spent_on(tx, "revid", today)) == 5
-    assert await store.write(lambda tx: spending.spent_on(tx, "revid", today + 3 * spending.DAY)) == 7
+    assert await store.write(lambda tx: spending.sum_spent_on(tx, "revid", today)) == 5
+    assert await store.write(lambda tx: spending.sum_spent_on(tx, "revid", today + 3 * spending.DAY)) == 7
 
 
 @pytest.mark.row("G1")

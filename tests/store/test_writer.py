@@ -88,7 +88,7 @@ from receiver.store import Store, heartbeats
 async def main():
     store = Store(sys.argv[1])
     for number in range(20):
-        await store.write(lambda tx: heartbeats.beat(tx, "row", number))
+        await store.write(lambda tx: heartbeats.record_heartbeat(tx, "row", number))
         os.write(1, b"told\\n")
     await store.close()
 
@@ -121,7 +121,7 @@ async def test_results_reach_the_right_callers(store: Store) -> None:
 async def test_a_failing_unit_neither_harms_nor_loses_its_neighbours(store: Store, file: Path) -> None:
     def failing(number: int) -> Any:
         def unit(tx: Transaction) -> None:
-            heartbeats.beat(tx, f"bad {number}", 1)
+            heartbeats.record_heartbeat(tx, f"bad {number}", 1)
             raise LookupError(number)
 
         return unit
@@ -251,7 +251,7 @@ async def test_nobody_writes_between_what_a_unit_reads_and_what_it_writes(store:
             with pytest.raises(sqlite_module().OperationalError, match="locked"):
                 other.execute("UPDATE heartbeat SET at = 100")
         assert before is not None
-        heartbeats.beat(tx, "sum", before["at"] + 1)
+        heartbeats.record_heartbeat(tx, "sum", before["at"] + 1)
         return int(before["at"])
 
     assert await store.write(unit) == 7

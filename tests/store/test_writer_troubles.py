@@ -238,7 +238,7 @@ async def test_a_unit_that_swallows_a_full_disk_takes_no_neighbour_with_it(mount
     def greedy(tx: Transaction) -> None:
         with contextlib.suppress(Exception):
             add_tasks(task_row(prompt="x" * 30_000_000))(tx)  # more than is kept in memory until the commit
-        heartbeats.beat(tx, "greedy", 1)
+        heartbeats.record_heartbeat(tx, "greedy", 1)
 
     units = [beat("before"), greedy, beat("after")]
     answered = await asyncio.gather(*(timed(store.write(unit)) for unit in units))
@@ -381,7 +381,7 @@ async def test_what_was_refused_while_the_writer_was_stuck_is_never_stored(store
     stuck, go_on, runs = threading.Event(), threading.Event(), []
 
     def sticking(tx: Transaction) -> None:
-        heartbeats.beat(tx, "stuck", 1)
+        heartbeats.record_heartbeat(tx, "stuck", 1)
         runs.append("stuck")
         stuck.set()
         go_on.wait()
@@ -408,7 +408,7 @@ async def test_a_close_leaves_a_stuck_writer_behind(torture: Torture, store: Sto
     stuck, go_on = threading.Event(), threading.Event()
 
     def sticking(tx: Transaction) -> None:
-        heartbeats.beat(tx, "stuck", 1)
+        heartbeats.record_heartbeat(tx, "stuck", 1)
         stuck.set()
         go_on.wait()
 

@@ -1,4 +1,4 @@
-"""Waiting for tasks, held to the same on both databases."""
+"""QueuedUnit for tasks, held to the same on both databases."""
 
 import asyncio
 from collections import Counter

@@ -78,7 +78,7 @@ def by_command(home: Home, copy: Path) -> None:
 
 def by_call(home: Home, copy: Path) -> None:
     """What the command does, at once: nothing that was just told has time to leave the log."""
-    back_up(f"sqlite:///{home.data / 'receiver.db'}", copy, replace=False, told=lambda *_: None)
+    back_up(f"sqlite:///{home.data / 'receiver.db'}", copy, replace=False, on_progress=lambda *_: None)
 
 
 async def serve_the_copy(home: Home, copy: Path, directory: Path, told: set[str], news: Sequence[Callback]) -> None:

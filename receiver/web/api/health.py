@@ -13,7 +13,7 @@ from receiver.core.errors import StoreUnavailable
 from receiver.core.states import State
 from receiver.services import Services
 from receiver.store import heartbeats, spending
-from receiver.store.counts import Counts, counts
+from receiver.store.counts import Counts, count_all
 from receiver.web import access
 from receiver.web.api.tasks import json_response
 from receiver.web.problems import problem, problem_of
@@ -33,7 +33,7 @@ async def readyz(request: Request) -> Response:
     services: Services = request.app.state.services
     now = services.clock()
     try:
-        await services.store.write(lambda tx: heartbeats.beat(tx, heartbeats.READYZ, now))
+        await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.READYZ, now))
     except StoreUnavailable as error:
         log.warning("not_ready", reason=str(error))
         return problem_of(error)
@@ -45,9 +45,13 @@ async def metrics(request: Request) -> Response:
     await access.require_api(request)
     services: Services = request.app.state.services
     registry = CollectorRegistry()
-    day = spending.day_of(services.clock())
+    day = spending.start_of_day(services.clock())
     totals, spent, polled = await services.store.read(
-        lambda session: (counts(session), spending.per_day(session, day), heartbeats.last(session, heartbeats.POLLER))
+        lambda session: (
+            count_all(session),
+            spending.list_spent_by_day(session, day),
+            heartbeats.read_last(session, heartbeats.POLLER),
+        )
     )
     spent_today = {each.account: each.credits for each in spent if each.day == day}
     registry.register(_Collector(totals, spent_today, polled))

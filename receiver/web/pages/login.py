@@ -101,7 +101,7 @@ async def _use_link(services: Services, text: str) -> str | None:
         return None
     now, digest = services.clock(), hashlib.sha256(f"login link {nonce}".encode()).hexdigest()
     until = now + (LINK_SECONDS + 1) * 1000
-    is_new = await services.store.write(lambda tx: ended_sessions.end_once(tx, digest, until, now))
+    is_new = await services.store.write(lambda tx: ended_sessions.use_once(tx, digest, until, now))
     return token if is_new else None
 
 

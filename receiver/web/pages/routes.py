@@ -19,7 +19,7 @@ from receiver.core.errors import Conflict, Fault, Invalid, NotFound, StoreUnavai
 from receiver.core.states import SETTLED
 from receiver.documents import task_document
 from receiver.store import Session, reading, spending
-from receiver.store.counts import by_state
+from receiver.store.counts import count_by_state
 from receiver.tasks import adoption, submission
 from receiver.tasks.checks import check_now
 from receiver.web.pages import forms, history, listing, login, order_form, providers, task, wording
@@ -36,7 +36,7 @@ async def show_tasks(request: Request) -> Response:
         return {
             "tasks": reading.brief_listing(session, selection.filter),
             "attention": [] if selection.is_filtered else reading.brief_listing(session, listing.attention(now)),
-            "counted": by_state(session),
+            "counted": count_by_state(session),
         }
 
     found = await services.store.read(query)
@@ -170,13 +170,13 @@ async def show_balance(request: Request) -> Response:
 async def show_providers(request: Request, balances: Mapping[str, float] | None = None) -> Response:
     """GET /providers: the configured accounts, and what to set for the others."""
     services = services_of(request)
-    since = spending.day_of(services.clock()) - providers.SPEND_DAYS * spending.DAY
+    since = spending.start_of_day(services.clock()) - providers.SPEND_DAYS * spending.DAY
     return render(
         request,
         "providers.html",
         accounts=providers.list_accounts(services),
         unconfigured=providers.list_unconfigured(services),
-        spent=await services.store.read(lambda session: spending.per_day(session, since)),
+        spent=await services.store.read(lambda session: spending.list_spent_by_day(session, since)),
         day=providers.format_day,
         balances=balances or {},
     )

@@ -1,4 +1,4 @@
-"""Queries for reading history again: what was heard of which task, by callback or as the answer to our own requests."""
+"""Queries for reading history again: what providers said about which task, by callback or in an answer."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ from receiver.store.tables import Attempt, Check, Delivery, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class StoredMessage:
     """One stored message of a provider, a callback or the answer to a check or an attempt, and when it came."""
 
     kind: Literal["delivery", "check", "attempt"]
@@ -18,8 +18,8 @@ class Heard:
     at: int = 0
 
 
-def tasks_heard_of(session: Session, since: int, after: str, limit: int) -> list[str]:
-    """Name the tasks that something was heard of since a time, in the order of their ids, those after `after`."""
+def list_tasks_with_messages(session: Session, since: int, after: str, limit: int) -> list[str]:
+    """Return the ids, in order, of tasks with messages since a time, those after `after`."""
     heard = union(
         select(col(Delivery.task_id)).where(Delivery.received_at >= since),
         select(col(Check.task_id)).where(Check.asked_at >= since),
@@ -29,8 +29,8 @@ def tasks_heard_of(session: Session, since: int, after: str, limit: int) -> list
     return list(session.exec(query))
 
 
-def heard_of(session: Session, task_id: str, since: int) -> list[Heard]:
-    """List what was heard of a task since a time, the latest first; of attempts the last alone. Reads no bodies."""
+def list_messages(session: Session, task_id: str, since: int) -> list[StoredMessage]:
+    """Return a task's messages since a time, the latest first, of attempts only the last. Reads no bodies."""
     deliveries = select(Delivery.history_id, Delivery.id, Delivery.received_at).where(
         Delivery.task_id == task_id, Delivery.received_at >= since
     )
@@ -44,27 +44,27 @@ def heard_of(session: Session, task_id: str, since: int) -> list[Heard]:
         .limit(1)
     )
     found = [
-        *((place or 0, Heard("delivery", number or 0, at)) for place, number, at in session.exec(deliveries)),
-        *((place, Heard("check", number or 0, at)) for place, number, at in session.exec(checks)),
-        *((place, Heard("attempt", number or 0, at)) for place, number, at in session.exec(attempts)),
+        *((place or 0, StoredMessage("delivery", number or 0, at)) for place, number, at in session.exec(deliveries)),
+        *((place, StoredMessage("check", number or 0, at)) for place, number, at in session.exec(checks)),
+        *((place, StoredMessage("attempt", number or 0, at)) for place, number, at in session.exec(attempts)),
     ]
     return [heard for _, heard in sorted(found, key=lambda one: one[0], reverse=True)]
 
 
-def without_task(session: Session, since: int) -> list[int]:
-    """Name the callbacks to whole accounts that came since a time and that no task has."""
+def list_unassigned_deliveries(session: Session, since: int) -> list[int]:
+    """Return the account callbacks since a time that belong to no task."""
     query = select(Delivery.id).where(col(Delivery.task_id).is_(None), Delivery.received_at >= since)
     return [number or 0 for number in session.exec(query.order_by(col(Delivery.id)))]
 
 
-def stored(session: Session, heard: Heard) -> Delivery | Check | Attempt | None:
-    """Read what was heard, with its body."""
+def read_row(session: Session, heard: StoredMessage) -> Delivery | Check | Attempt | None:
+    """Return the row of a message, with its body."""
     if heard.kind == "delivery":
         return session.get(Delivery, heard.id)
     return session.get(Check, heard.id) if heard.kind == "check" else session.get(Attempt, heard.id)
 
 
-def task_of(session: Session, heard: Heard) -> Task | None:
-    """Read the task that something was heard of."""
-    row = stored(session, heard)
+def read_task(session: Session, heard: StoredMessage) -> Task | None:
+    """Return the task of a message."""
+    row = read_row(session, heard)
     return None if row is None or row.task_id is None else session.get(Task, row.task_id)
