@@ -21,7 +21,7 @@ from receiver.serving import logs
 from receiver.core.redaction import Redactor
 secret, hostile = {secret!r}, {hostile!r}
 logs.configure(logging.DEBUG)
-logs.set_redaction(Redactor([secret]).text)
+logs.set_redaction(Redactor([secret]).redact_text)
 log = structlog.get_logger()
 log.info("happened", said=hostile, told=secret, nested={{"key": [hostile, secret]}})
 log.debug(hostile)
@@ -131,7 +131,7 @@ import structlog
 from receiver.serving import logs
 from receiver.core.redaction import Redactor
 logs.configure()
-logs.set_redaction(Redactor(["12345678", "null,null", "true, 2, 3"]).text)
+logs.set_redaction(Redactor(["12345678", "null,null", "true, 2, 3"]).redact_text)
 structlog.get_logger().info("happened", number=12345678, more=[1123456789, True, 2, 3], text="12345678", none=None)
 """
 
