@@ -3,14 +3,10 @@
 `receiver serve --demo` runs it.
 """
 
-import structlog
-
 from receiver.cli.runtime import print_message
 from receiver.services import Services
 from receiver.store import reading
 from receiver.tasks.submission import NewTask, submit
-
-log = structlog.get_logger()
 
 _PROMPT = "A paper boat sails through warm summer rain, slow dolly in"
 TASKS = (
@@ -30,5 +26,4 @@ async def submit_demo(services: Services) -> None:
         return
     print_message(f"Submitting {len(TASKS)} demo tasks. Watch them at {pages}")
     for provider, model, prompt in TASKS:
-        task_id, _ = await submit(services, NewTask(provider, model, {"prompt": prompt}, {"demo": True}))
-        log.info("demo_task", task=task_id, provider=provider)
+        await submit(services, NewTask(provider, model, {"prompt": prompt}, {"demo": True}))

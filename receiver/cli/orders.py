@@ -23,7 +23,7 @@ def parse_pairs(place: str, pairs: Iterable[str]) -> dict[str, str]:
 def parse_input(model: Model | None, prompt: str | None, pairs: Iterable[str], whole: str | None) -> dict[str, Any]:
     """Return an input made of JSON, single parameters and the prompt; later ones win.
 
-    Raises `Invalid`, also for a prompt that is given twice: nobody can say which one was meant to be bought.
+    Raises `Invalid`, also for a prompt that is given twice: it is unclear which one should be bought.
     """
     parameters = parse_pairs("set", pairs)
     if prompt is not None and "prompt" in parameters:

@@ -112,7 +112,7 @@ def show_task(task_id: TaskId, as_json: JsonFlag = False) -> None:
     async def work(services: Services) -> tuple[TaskDocument, list[Document]]:
         task = await show(services, task_id)
         rows = await services.store.read(lambda session: reading.history(session, task_id))
-        return task, [history_document(row, told, services.redactor) for row, told in rows]
+        return task, [history_document(row, detail, services.redactor) for row, detail in rows]
 
     task, events = run(work)
     print_result({**task, "history": events}, terminal.task_details(task, events), as_json=as_json)

@@ -46,7 +46,7 @@ class KeyProbe:
 
     @property
     def skew(self) -> float | None:
-        """Seconds by which our clock is ahead of the provider's; None where it told no time."""
+        """Seconds by which our clock is ahead of the provider's; None if it sent no time."""
         for answer in self.responses:
             date = wire.parse_http_date(answer.headers.get("Date", ""))
             if date is not None:
@@ -119,30 +119,30 @@ def judge_key(services: Services, probe: KeyProbe) -> Finding:
     answer = probe.key_response or last
     body = _body(answer)
     problem = find_problem(body)
-    said = services.redactor.redact_text(problem.message if problem else excerpt(answer))
+    quoted = services.redactor.redact_text(problem.message if problem else excerpt(answer))
     if answer.is_redirect:
         to = services.redactor.redact_text(answer.headers.get("Location", "nowhere"))[:200]
         message = f"unknown, because {answer.request.url.host} redirects to {to}"
         return wrong(subject, message, f"correct {probe.variables}_BASE_URL: redirects are not followed")
-    return _judge_response(probe, answer.request.url.host, _status(answer), said, is_api=bool(body))
+    return _judge_response(probe, answer.request.url.host, _status(answer), quoted, is_api=bool(body))
 
 
-def _judge_response(probe: KeyProbe, host: str, status: int, said: str, *, is_api: bool) -> Finding:
+def _judge_response(probe: KeyProbe, host: str, status: int, quoted: str, *, is_api: bool) -> Finding:
     subject = f"key of {probe.account}"
     if status == 401 or (status == 403 and is_api):
         remedy = f"set {probe.variables}_API_KEY to a valid key from the provider's dashboard"
-        return wrong(subject, f"refused by {host}: {said}", remedy)
+        return wrong(subject, f"refused by {host}: {quoted}", remedy)
     if status == 403:
-        message = f"unknown, because {host} blocks this machine before it checks the key: {said}"
+        message = f"unknown, because {host} blocks this machine before it checks the key: {quoted}"
         return wrong(subject, message, "ask the provider to allow this machine's address")
     if status == 402:
-        return warning(subject, f"accepted, but {host} says: {said}", "top up the account")
+        return warning(subject, f"accepted, but {host} says: {quoted}", "top up the account")
     if status == 429 or status >= 500:
-        return warning(subject, f"unknown, because {host} answers {status}: {said}", "try again later")
+        return warning(subject, f"unknown, because {host} answers {status}: {quoted}", "try again later")
     if not is_api:
         return wrong(
             subject,
-            f"unknown, because another service answers at {host}: {said}",
+            f"unknown, because another service answers at {host}: {quoted}",
             f"correct {probe.variables}_BASE_URL",
         )
     left = "" if probe.credits is None else f"; {probe.credits:,.10g} credits left"

@@ -195,7 +195,9 @@ async def _missing_callbacks(services: Services) -> list[Finding]:
     before = services.clock() - round(services.settings.callback_grace * 1000)
     silent = await services.store.read(lambda session: health.count_without_callbacks(session, before))
     remedy = "make sure that no proxy or firewall blocks POST /callbacks/ by User-Agent, address or country"
-    return [
-        warning(f"callbacks of {account}", f"none arrived for the latest {number} tasks with a callback URL", remedy)
-        for account, number in sorted(silent.items())
-    ]
+    found = []
+    for account, number in sorted(silent.items()):
+        tasks = "task" if number == 1 else f"{number} tasks"
+        message = f"none arrived for the latest {tasks} with a callback URL"
+        found.append(warning(f"callbacks of {account}", message, remedy))
+    return found

@@ -213,21 +213,21 @@ def _clock_difference(response: httpx.Response) -> float:
 def _describe_other_server(services: Services, response: httpx.Response, base: str, passing: str) -> tuple[str, str]:
     """Return what is wrong, and the remedy, if a proxy or some other service answers."""
     status = response.status_code
-    said = f"({status}: {services.redactor.redact_text(excerpt(response))[:100]})"
+    quoted = f"({status}: {services.redactor.redact_text(excerpt(response))[:100]})"
     if response.is_redirect:
         to = services.redactor.redact_text(response.headers.get("Location", "nowhere"))[:200]
         message = f"{base} redirects ({status}) to {to}, which providers may not follow"
         return message, _suggest_redirect_target(to) or f"{passing} without redirecting"
     if status in (401, 403, 407) or (response.is_success and _is_login_page(response)):
-        return f"{base} requires a login {said}", f"{passing} without a login"
+        return f"{base} requires a login {quoted}", f"{passing} without a login"
     if status in (502, 503, 504):
         return (
-            f"a proxy answers at {base}, but does not reach the service {said}",
+            f"a proxy answers at {base}, but does not reach the service {quoted}",
             f"start `receiver serve`, and {passing}",
         )
     if status in (408, 413, 429):
-        return f"a proxy at {base} refuses callbacks {said}", f"{passing} without such limits"
-    return f"something else answers at {base} {said}", passing
+        return f"a proxy at {base} refuses callbacks {quoted}", f"{passing} without such limits"
+    return f"something else answers at {base} {quoted}", passing
 
 
 def _suggest_redirect_target(to: str) -> str | None:

@@ -144,8 +144,10 @@ def _for_terminal() -> list[Processor]:
 
 
 def _shorten(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Write an event's name in words, and leave out what has no value."""
-    shown = {name: value for name, value in event.items() if value is not None}
+    """Return an event with its name in words, and without fields that say nothing: an ordinary level, None, False."""
+    shown = {name: value for name, value in event.items() if value is not None and value is not False}
+    if shown["level"] in ("debug", "info"):
+        del shown["level"]
     return {**shown, "event": str(event["event"]).replace("_", " ")}
 
 

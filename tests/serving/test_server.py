@@ -326,7 +326,7 @@ def stops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future
 def test_a_second_run_says_where_the_demo_tasks_are(tmp_path: Path) -> None:
     home = Home(tmp_path, dict(QUICK))
     with serving(home, "--demo") as first:
-        wait_for(lambda: first.told().count('"demo_task"') == 5 or None)
+        wait_for(lambda: first.told().count('"event": "attempt"') == 5 or None)
         assert "Submitting 5 demo tasks. Watch them at http://127.0.0.1:" in first.told()
         first.stop()
     with serving(home, "--demo") as second:

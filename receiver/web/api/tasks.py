@@ -91,7 +91,7 @@ async def get_history(request: Request) -> Response:
     rows = await services.store.read(lambda session: reading.history(session, task_id))
 
     def show_events() -> Response:
-        return json_response({"events": [history_document(row, told, services.redactor) for row, told in rows]})
+        return json_response({"events": [history_document(row, detail, services.redactor) for row, detail in rows]})
 
     return await asyncio.to_thread(show_events)  # callbacks may have filled it: it may take a while
 
