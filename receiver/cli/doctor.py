@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from receiver.cli.commands import cli
-from receiver.cli.runtime import print_result, read_settings
+from receiver.cli.runtime import find_service, print_result, read_settings
 from receiver.cli.tasks import JsonFlag
 from receiver.cli.terminal import to_one_line
 from receiver.doctor import Finding, Report, Verdict, examine
@@ -18,7 +18,7 @@ STYLES = {Verdict.OK: "green", Verdict.SKIPPED: "dim", Verdict.WARNING: "bold ye
 @cli.command()
 def doctor(as_json: JsonFlag = False) -> None:
     """Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy."""
-    report = asyncio.run(examine(read_settings()))
+    report = asyncio.run(examine(find_service(read_settings())))
     print_result(_document(report), Text("\n").join(map(_line, report.findings)), as_json=as_json)
     if not report.usable:
         raise typer.Exit(2)

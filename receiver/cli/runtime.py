@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from receiver.cli.terminal import to_one_line
 from receiver.config.keys import list_secrets, list_weak_secrets, with_generated_secrets
+from receiver.config.port_file import read_port
 from receiver.config.settings import Settings
 from receiver.core.redaction import Redactor
 from receiver.documents import to_json
@@ -43,6 +44,12 @@ def load_settings(**changes: str) -> Settings:
     return settings
 
 
+def find_service(settings: Settings) -> Settings:
+    """Return settings with the port of the service that runs on this data directory, unless `PORT` names one."""
+    port = None if "PORT" in {**dotenv_values(".env"), **os.environ} else read_port(settings.data_dir)
+    return settings if port is None else settings.with_port(port)
+
+
 def prepare_secrets(settings: Settings) -> Settings:
     """Return settings with all secrets set; from now on the log shows none of them."""
     settings = with_generated_secrets(settings)
@@ -52,7 +59,7 @@ def prepare_secrets(settings: Settings) -> Settings:
 
 def run(work: Callable[[Services], Awaitable[T]]) -> T:
     """Return what a command's work returns on the existing, current database; raises `ConfigError` if there is none."""
-    settings = load_settings()
+    settings = find_service(load_settings())
     require_database(settings.database)
     schema.require_current(settings.database)
     settings = prepare_secrets(settings)

@@ -19,6 +19,7 @@ from receiver.cli.demo import submit_demo
 from receiver.cli.runtime import load_settings, prepare_secrets, print_message, print_result, run
 from receiver.cli.tasks import JsonFlag, require_seconds
 from receiver.config.keys import prepare_data_dir, with_generated_secrets
+from receiver.config.port_file import remove_port, write_port
 from receiver.core.errors import StoreUnavailable
 from receiver.documents import provider_documents
 from receiver.providers import CONFIG_TYPES, connect
@@ -51,6 +52,7 @@ def serve(
 
     def started() -> None:
         services: Services = app.state.services
+        write_port(settings.data_dir, settings.port)
         if settings.sandbox:
             print_message("No provider key is set, so this is the sandbox: simulated providers, at no cost.")
         print_message(f"Serving on {settings.local_url}")
@@ -62,7 +64,10 @@ def serve(
     def stopping() -> None:
         app.state.services.stopping.set()
 
-    server.run(app, settings, listening, started, stopping)
+    try:
+        server.run(app, settings, listening, started, stopping)
+    finally:
+        remove_port(settings.data_dir)
 
 
 @cli.command()

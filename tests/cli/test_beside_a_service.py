@@ -53,6 +53,12 @@ def test_a_task_is_submitted_and_waited_for_with_one_line_for_scripts(home: Home
         assert len(ran.out.splitlines()) == 1
 
 
+def test_the_running_service_is_found_whatever_its_port(home: Home) -> None:
+    knows_no_port = Home(home.directory, {name: value for name, value in home.settings.items() if name != "PORT"})
+    done = knows_no_port.run(*order("after=0.1"))
+    assert (done.code, done.out.split("\t")[1]) == (0, "succeeded"), done.err
+
+
 def test_an_order_under_a_key_buys_once(home: Home) -> None:
     again = order("after=0.1", "--key", "my key #1", wait=False)
     before = len(purchases(home))
