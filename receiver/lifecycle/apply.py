@@ -26,7 +26,7 @@ from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_EMPTY_SUCCESSES = 5
 """Status answers that say "done" and bring nothing, after which a task counts as succeeded without a result."""
-NO_RESULT = "The provider says that it is done and gave no result."
+NO_RESULT = "The provider reported success without a result."
 CLOCK_SLACK = 3_600_000
 """Milliseconds by which a provider's clock may be behind ours before its time of the end is disbelieved."""
 
@@ -51,7 +51,7 @@ def apply(
     if event.found_at is not None and event.outputs:
         event = drop_inputs(event, tasks.ordered_with(tx, task.id))
     if names_other_task(task, event):
-        words = f"The provider also named the id {event.remote_id}; {task.remote_id}, known first, stays."
+        words = f"The provider reported a second id, {event.remote_id}. The task keeps {task.remote_id}."
         write_changes(tx, task, context, (changes or {}) | add_notices(task.notices, words))
         if source.via is not Via.SUBMISSION:
             return Outcome.UNMATCHED
@@ -129,7 +129,11 @@ class _Decision:
 
 
 def _learn(report: _Report) -> TaskChanges:
-    """Return the columns that are still empty and that the event fills, whatever becomes of the state."""
+    """Return the columns that any event may fill while they are empty, also a late callback.
+
+    These are remote_id, may_have_cost, deliveries, pending, next_check_at and notices, and from a trusted source
+    reserved and charged. After the end, `_told_again` also writes result, outputs and empties.
+    """
     task, event = report.task, report.event
     facts: TaskChanges = report.facts | _learn_id(report)
     if _answers_pending(report) and event.state in FINAL and not event.is_empty_success:
@@ -149,7 +153,7 @@ def _learn_id(report: _Report) -> TaskChanges:
         return {}
     holder = tasks.by_remote(report.tx, task.provider, remote_id)
     if holder is not None:
-        return report.notices(f"The provider gave the id {remote_id}, which {holder} already holds; it was not taken.")
+        return report.notices(f"The provider reported the id {remote_id}, which belongs to {holder}. It was ignored.")
     changes: TaskChanges = {"remote_id": remote_id, "may_have_cost": True}
     held = journal.take_held(report.tx, task.provider, remote_id, task.id, now)
     if held:
@@ -228,7 +232,7 @@ def await_confirmation(report: _Report, meanwhile: State = State.SUBMITTED) -> _
     pending = Pending(report.event, report.source, report.context.now, task.claim)
     facts: TaskChanges = report.facts | {"pending": pending.as_column()}
     if state in FINAL and state is not report.event.state:
-        facts |= report.notices(_contradiction(report, "the provider is asked"))
+        facts |= report.notices(_contradiction(report, "the task is checked"))
     accepts = state in NOT_YET_ACCEPTED or (meanwhile is State.RUNNING and state is State.SUBMITTED)
     return _needs_check(replace(report, facts=facts), meanwhile if accepts else None)
 
@@ -258,7 +262,9 @@ def _told_again(report: _Report) -> _Decision:
     brings_result = event.result is not None and not tasks.has_result(tx, task_id)
     if not brings_files and not brings_result:
         if urls and urls != known:
-            facts = facts | report.notices("The provider reported success again with other URLs; the first stay.")
+            facts = facts | report.notices(
+                "The provider reported success again with different URLs. The first ones are kept."
+            )
         return _Decision(Outcome.REPEATED, facts)
     if not report.is_trusted:
         return await_confirmation(report)
@@ -267,7 +273,7 @@ def _told_again(report: _Report) -> _Decision:
     if brings_result:
         facts["result"] = event.result
     outputs = _output_rows(report) if brings_files else ()
-    return _Decision(Outcome.APPLIED, facts, outputs=outputs, note="The result came after the end.")
+    return _Decision(Outcome.APPLIED, facts, outputs=outputs, note="The result arrived after the task had settled.")
 
 
 def _late(report: _Report) -> _Decision:
@@ -344,7 +350,7 @@ def _contradicting_end(report: _Report, target: State) -> TaskChanges:
     pending = read_pending(report.pending)
     if pending is None or pending.event.state is target or _answers_pending(report):
         return {}
-    words = f"A callback that awaits its confirmation says {pending.event.state}; the provider is asked."
+    words = f"A callback that awaits confirmation says {pending.event.state}; the task is checked."
     kept: TaskChanges = {"pending": report.pending}
     return kept | report.check_now() | report.notices(words)
 

@@ -95,8 +95,8 @@ def _change_task(tx: Transaction, task: TaskRow, result: AttemptResult, context:
     elif task.state in _UNCLEAR:
         _resolve_unclear(tx, task, result, result.error, context)
     else:
-        message = result.error.message.rstrip()
-        words = f"The submission ended with: {message}{_full_stop(message)} A callback had said otherwise before."
+        message = result.error.message.rstrip(" .")
+        words = f"The submission failed ({message}), but a callback had already shown that the order was accepted."
         write_changes(tx, task, context, add_notices(task.notices, words))
     if journal.purchase(tx, task.id) is None and task.state not in _AT_THE_PROVIDER:
         write_changes(tx, task, context, {"may_have_cost": False})
@@ -110,7 +110,7 @@ def _end_waiting(tx: Transaction, task: TaskRow, result: AttemptResult, error: P
     elif isinstance(error, Unconfirmed):
         unconfirm(tx, task, Problem(error.code, error.message), context)
     elif result.repeats is not None and not _holds_for_first(error):
-        words = f"The answer to an earlier try is not known, and its repeat ended with: {error.message}"
+        words = f"An earlier attempt got no usable answer, and its repeat failed: {error.message}"
         unconfirm(tx, task, Problem(_why_unclear(result.repeats), words), context)
     else:
         _refuse(tx, task, Problem(error.code, error.message), context)
@@ -127,7 +127,9 @@ def _resolve_unclear(
         if task.state is State.UNCONFIRMED and result.repeats is None:
             write_changes(tx, task, context, {"error_code": error.code, "error_message": error.message})
     elif result.repeats is None or (isinstance(error, Refused) and _holds_for_first(error)):
-        words = "" if isinstance(error, Refused) else " It was not taken, so nothing was bought: order it again."
+        words = (
+            "" if isinstance(error, Refused) else " The provider did not accept it; nothing was bought. Order it again."
+        )
         _refuse(tx, task, Problem(error.code, error.message + words), context)
 
 
@@ -148,16 +150,19 @@ def _try_later(tx: Transaction, task: TaskRow, result: AttemptResult, error: Pro
     if not goes_back:
         first = result.repeats.departed_at if result.repeats else sent_at
         changes["next_check_at"] = min(later, first + REPEATS_END)
-        words = f"The answer to a try is not known ({error.message}); it is repeated under the same key."
+        words = f"An attempt got no usable answer ({error.message}). It is repeated with the same idempotency key."
         write_changes(tx, task, context, changes | add_notices(task.notices, words))
         return
-    changes |= add_notices(task.notices, f"Not taken yet: {error.message}")
+    changes |= add_notices(task.notices, f"Not accepted yet: {error.message}")
     if not transition(tx, task, State.QUEUED, Via.SUBMISSION, context, changes=changes):
         write_changes(tx, task, context, changes)  # it failed before the request that buys: still queued
 
 
 def unconfirm(tx: Transaction, task: TaskRow, why: Problem, context: Context, *, via: Via = Via.SUBMISSION) -> None:
-    """Leave a submission to its callback, to a person, or to its deadline."""
+    """Mark a task `unconfirmed` because the answer to its order was lost.
+
+    Only its callback, a check, a person or the deadline settles it; it is never sent again.
+    """
     deadline = context.schedule.due(deadline_counts_from(task))
     changes: TaskChanges = {"next_check_at": deadline, "leased_until": None}
     transition(tx, task, State.UNCONFIRMED, via, context, changes=changes, why=why)
@@ -180,7 +185,7 @@ def resolve(
     elif supports_idempotency_keys is False:
         unconfirm(tx, task, Problem(_why_unclear(purchase), str(purchase.message)), context)
     elif _repeats_are_over(purchase, context.now):
-        words = f"No usable answer came, also to repeats under the same key. First: {purchase.message}"
+        words = f"No usable answer to the order or its repeats. First answer: {purchase.message}"
         unconfirm(tx, task, Problem(_why_unclear(purchase), words), context)
     else:
         return purchase
@@ -231,7 +236,3 @@ def _repeats_are_over(first: Purchase, now: int) -> bool:
     A departure in the future tells of a clock that was set back, and of nothing else: it may have been long ago.
     """
     return not first.departed_at - CLOCK_TOLERANCE <= now < first.departed_at + REPEATS_END
-
-
-def _full_stop(message: str) -> str:
-    return "" if message.endswith((".", "!", "?", "。")) else "."

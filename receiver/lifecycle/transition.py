@@ -17,7 +17,7 @@ from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_NOTICES = 20
-WAITING_NOTICES = ("Not sent:", "Not taken yet:", "Waiting", "Waits ", "The answer to a try is not known")
+WAITING_NOTICES = ("Not sent:", "Not accepted yet:", "Waiting", "An attempt got no usable answer")
 """Beginnings of notices that say why a task waits to be sent; the history keeps the attempts themselves."""
 
 

@@ -66,7 +66,7 @@ class Task(SQLModel, table=True):
     __tablename__ = "task"
     __table_args__ = (
         Index("task_remote", "provider", "remote_id", unique=True),
-        Index("task_due", "provider", "next_check_at"),
+        Index("task_due", "provider", "next_check_at"),  # the sweep over due tasks: due_accounts, claim_due
         Index("task_state", "state", "provider"),  # counted on every page, and against limits
     )
 
@@ -203,7 +203,7 @@ class Check(SQLModel, table=True):
     task_id: str = Field(foreign_key="task.id", index=True)
     asked_at: int = Field(sa_type=BigInteger)
     ended_at: int = Field(sa_type=BigInteger)
-    outcome: str  # applied, repeated, late, unmatched or failed
+    outcome: str  # applied, repeated, late, confirming, unmatched or failed
     http_status: int | None = None
     message: str | None = Field(default=None, sa_type=Text)
     answer: bytes | None = Field(default=None, sa_type=LargeBinary)

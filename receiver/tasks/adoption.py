@@ -16,7 +16,7 @@ from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.checks import check_now
 from receiver.tasks.submission import NewTask, find_task_by_key, place, require_model_id
 
-NOT_BOUGHT = Problem("not_bought", "A person looked at the provider: this was not bought.")
+NOT_BOUGHT = Problem("not_bought", "A person checked at the provider: it was not bought.")
 
 
 async def adopt(services: Services, task_id: str, remote_id: str) -> None:
@@ -99,4 +99,4 @@ def _unclear(tx: Transaction, task_id: str) -> TaskRow:
 def _require_free(tx: Transaction, provider: str, remote_id: str) -> None:
     holder = tasks.by_remote(tx, provider, remote_id)
     if holder is not None:
-        raise Conflict(f"The id is that of {holder} already.")
+        raise Conflict(f"Task {holder} already has this id.")

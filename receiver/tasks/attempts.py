@@ -209,7 +209,7 @@ class _RunningAttempt:
         context = self.services.context(self.provider.name)
         attempt_id = journal.open_attempts(tx, self.claim.task_id).get(self.claim.number)
         if attempt_id is not None:
-            unsent = self._result(None, NotSent("not_sent", "the request did not leave."))
+            unsent = self._result(None, NotSent("not_sent", "the request was not sent."))
             return record_result(tx, replace(unsent, attempt_id=attempt_id), context)
         if row is not None:
             write_changes(tx, row, context, leases.given_back(row, context.now))
@@ -250,7 +250,7 @@ class _RunningAttempt:
             raise _NoLongerOursError
         if self.services.clock() >= until:
             # We were delayed for longer than the lease: somebody may have resolved the task as unclear by now.
-            raise NotSent("not_sent", "it was delayed for too long to be sent.")
+            raise NotSent("not_sent", "it waited past its lease and was not sent.")
         return request
 
     def _begin(self, tx: Transaction, request: httpx.Request, key: str, until: int) -> int | None:

@@ -28,7 +28,10 @@ from receiver.tasks import leases
 log = structlog.get_logger()
 
 CHECK_FAILED = "failed"
-UNDECIDED = "The provider reported two different results and could not be asked in time which is true. Look there."
+UNDECIDED = (
+    "The provider reported two different results, and no check decided before the deadline."
+    " Look at the provider's task list."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ async def check_now(services: Services, task_id: str) -> None:
     if task is None:
         raise NotFound(f"There is no task {task_id}.")
     if task.remote_id is None:
-        raise Conflict("The provider's id of this task is not known, so there is nothing to ask about.")
+        raise Conflict("This task has no remote id yet, so it cannot be checked.")
     now, until = services.clock(), services.new_lease_end()
     claim = await services.store.write(lambda tx: tasks.claim_one(tx, task_id, now, until))
     if claim is not None:
@@ -121,7 +124,7 @@ class _StatusRequest:
         else:
             self.event = event
             if event.state is None:
-                self.event, self.error = None, Unreadable("The answer tells no state.")
+                self.event, self.error = None, Unreadable("The answer has no state.")
 
     def fail(self, fault: Exception) -> None:
         """Count a fault of the adapter's code as a check without a usable answer."""

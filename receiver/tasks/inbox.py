@@ -189,7 +189,9 @@ class IncomingDelivery:
 
     def _count(self, tx: Transaction, task: TaskRow) -> Outcome:
         """Let a callback beyond the bound change its task, without keeping it; it makes no check due at once."""
-        words = f"More than {MAX_KEPT_DELIVERIES} callbacks came; further ones are counted, not kept."
+        words = (
+            f"More than {MAX_KEPT_DELIVERIES} callbacks arrived. Later ones are applied and counted, but not stored."
+        )
         scheduled, now = task.next_check_at, self.context.now
         changes: TaskChanges = {"unstored": task.unstored + 1}
         outcome = self.change_task(tx, task, changes | add_notices(task.notices, words))
@@ -240,7 +242,10 @@ class IncomingDelivery:
             more["next_check_at"] = self.context.now
         if self.parsed.fault is None:
             return more
-        words = f"A callback could not be read, for a fault of this service ({self.parsed.fault}); it is kept."
+        words = (
+            f"A callback could not be read because of an error in this service ({self.parsed.fault})."
+            " It is stored; replay it after the fix."
+        )
         return more | add_notices(changes.get("notices", task.notices), words)
 
     def _is_weak(self, task: TaskRow, event: Event) -> bool:

@@ -82,7 +82,7 @@ def _unit(delivered: IncomingDelivery, stored: Delivery) -> Callable[[Transactio
         # Its place in the history is before what it changes.
         place = journal.note(tx, task_id, now, "note")
         outcome = delivered.change_task(tx, task, facts)
-        words = f"Delivery {delivery_id}, {was} when it came, was read again: {outcome}."
+        words = f"Delivery {delivery_id} was replayed: {outcome} (first outcome: {was})."
         journal.complete_note(tx, place, {"text": words, "delivery": delivery_id, "outcome": outcome.value})
         return Replayed(delivery_id, task_id, was, outcome)
 
@@ -91,4 +91,4 @@ def _unit(delivered: IncomingDelivery, stored: Delivery) -> Callable[[Transactio
 
 def _require(found: bool) -> None:  # noqa: FBT001 - whether the delivery was still as it was read
     if not found:
-        raise Conflict("A task has taken this delivery meanwhile; read it again.")
+        raise Conflict("Another task claimed this delivery. Run the command again.")

@@ -189,7 +189,7 @@ async def find_task_by_key(services: Services, order: NewTask) -> str | None:
 
 def _of_same_order(order: NewTask, task_id: str, digest: str | None) -> str:
     if digest != order.digest:
-        raise Conflict("This Idempotency-Key was used for another order.")
+        raise Conflict("This Idempotency-Key was used for another order. Use a new key.")
     return task_id
 
 

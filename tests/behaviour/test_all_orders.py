@@ -44,7 +44,7 @@ async def live(service: Service, family: Family, order: tuple[News, ...], truth:
     assert len(now["outputs"]) == (final == "succeeded")
     if FINAL[first] == "succeeded":
         assert now["outputs"][0]["url"] == RESULTS[first], "the first result stays"
-        assert any("other URLs" in sentence for sentence in now["notices"])
+        assert any("different URLs" in sentence for sentence in now["notices"])
     events = await service.history(task["id"])
     check_life(events, len(order))
     assert [event["to"] for event in events if event["kind"] == "move"].count("succeeded") == (final == "succeeded")

@@ -55,7 +55,7 @@ async def test_what_could_not_be_read_and_now_can_be_settles_its_task(service: S
         (again.delivery, "unreadable"),
         (again.delivery, "applied"),
     ]
-    assert f"Delivery {again.delivery}, unreadable when it came, was read again: applied." in notes[1]["text"]
+    assert f"Delivery {again.delivery} was replayed: applied (first outcome: unreadable)." in notes[1]["text"]
     [*_, last] = await service.history(task["id"])
     assert last["kind"] == "move", "the note stands before what it changed"
 

@@ -98,7 +98,7 @@ def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> No
     )
     task = first.document
     assert (first.code, task["state"], task["attempts"]) == (0, "queued", 1)
-    assert "Not taken yet" in task["notices"][0]
+    assert "Not accepted yet" in task["notices"][0]
     assert [(ran.code, ran.out) for ran in (unknown, invalid)] == [(2, "")] * 2
     assert "provider" in unknown.err
     assert "revid" in unknown.err

@@ -154,7 +154,7 @@ def test_a_stored_callback_is_replayed_by_its_number_in_the_history(home: Home) 
     expected = f"delivery {final}: repeated (was applied); task {task_id} is succeeded\n"
     assert (plain.code, plain.out) == (0, expected)
     assert f"callback: applied (delivery {final})" in shown.out
-    assert f"Delivery {final}, applied when it came, was read again: repeated." in shown.out
+    assert f"Delivery {final} was replayed: repeated (first outcome: applied)." in shown.out
     assert (gone.code, gone.out, nonsense.code) == (1, "", 2)
     assert "receiver show" in gone.err
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from receiver.core import times
-from receiver.core.errors import ReceiverError, StoreUnavailable
+from receiver.core.errors import OutcomeUnknown, ReceiverError, StoreUnavailable
 from receiver.documents import format_timestamp
 from receiver.services import Services
 from receiver.web import access, sessions
@@ -72,7 +72,8 @@ def page(handler: Handler, *, is_public: bool = False, on_unavailable: Unavailab
             response = _error(request, error.status_code, error.detail)
             response.headers.update(error.headers or {})
         except ReceiverError as error:
-            response = _error(request, status_of(error), str(error))
+            is_known = not isinstance(error, OutcomeUnknown)
+            response = _error(request, status_of(error), str(error), is_known=is_known)
         if response.status_code == 503:
             response.headers["Retry-After"] = str(RETRY_SECONDS)
         session = access.current_session(request)
@@ -127,10 +128,13 @@ def _to_login(request: Request) -> Response:
     )
 
 
-def _error(request: Request, status: int, message: str) -> Response:
+def _error(request: Request, status: int, message: str, *, is_known: bool = True) -> Response:
+    """Return an error page; `is_known` says that nothing was changed, where a 503 has this for its reason."""
     task_id = request.path_params.get("id") if status != 404 else None
     phrase = HTTPStatus(status).phrase
-    return render(request, "error.html", status, code=status, phrase=phrase, message=message, task_id=task_id)
+    return render(
+        request, "error.html", status, code=status, phrase=phrase, message=message, task_id=task_id, is_known=is_known
+    )
 
 
 def _policy(services: Services) -> str:

@@ -156,7 +156,9 @@ async def order_task(request: Request) -> Response:
 async def keep_order(request: Request, error: StoreUnavailable) -> Response:
     """POST /new while the database is unavailable: nothing is ordered, and nothing typed is lost."""
     form = await forms.read_own_form(request, forms.MAX_ORDER)
-    fault = Fault((), f"The order was not stored: {error}. Send the form again in a moment.")
+    sentence = f"{str(error)[:1].upper()}{str(error)[1:]}"
+    advice = "Send this form again in a moment; it cannot order twice."
+    fault = Fault((), f"{sentence}. {advice}")
     return _order_form(request, form.get("provider", ""), form.get("model", ""), form, faults=(fault,), status=503)
 
 

@@ -62,7 +62,7 @@ MEANINGS: Mapping[State, Meaning] = {
         with_callback=_BY_CALLBACK_OR_CHECK,
         without_callback=_BY_CHECK,
     ),
-    State.SUCCEEDED: Meaning("Done", "The provider finished it. Nothing more will happen."),
+    State.SUCCEEDED: Meaning("Done", "The provider finished it."),
     State.FAILED: Meaning(
         "Failed",
         "The provider could not make it. It is not sent again automatically.",
@@ -71,7 +71,7 @@ MEANINGS: Mapping[State, Meaning] = {
     State.CANCELLED: Meaning("Cancelled", "It was cancelled before it was sent, so nothing was bought."),
     State.EXPIRED: Meaning(
         "No result in time",
-        "The deadline passed and no result arrived. It may have been made, and paid for, all the same.",
+        "The deadline passed and no result arrived. It may still have been made and paid for.",
         "Look for it at the provider before you order again. If its remote id is known, “Check now” asks the provider.",
         with_callback="A late callback still counts.",
     ),
@@ -79,7 +79,7 @@ MEANINGS: Mapping[State, Meaning] = {
 
 NEVER_ACCEPTED = Meaning(
     "Never accepted",
-    "The deadline passed before the provider accepted it, so nothing was bought. It will not be sent any more.",
+    "The deadline passed before the provider accepted it, so nothing was bought. It will not be sent.",
     "Fix the cause, then order again.",
 )
 """An expired task that was still queued."""
@@ -106,17 +106,17 @@ ATTEMPTS: Mapping[str | None, str] = {
     None: "It was sent; its answer is not known yet.",
 }
 DELIVERIES: Mapping[str, str] = {
-    Outcome.APPLIED: "It said something new, and the task was updated.",
-    Outcome.REPEATED: "It said the same as before; nothing was changed.",
+    Outcome.APPLIED: "New information; the task was updated.",
+    Outcome.REPEATED: "Nothing new.",
     Outcome.LATE: "It is older than what is already known; nothing was changed.",
-    Outcome.CONFIRMING: "By itself it is weak evidence, so the provider is asked to confirm it.",
+    Outcome.CONFIRMING: "By itself it is weak evidence, so the task is checked at the provider.",
     Outcome.HELD: "It names an id that no task had yet; it is kept until a task has that id.",
     Outcome.UNMATCHED: "It names another task, so it was not applied.",
-    Outcome.UNREADABLE: "It could not be read. Its bytes are stored, and the provider is asked.",
-    Outcome.FORGED: "Its signature is missing, wrong or too old, so it was not believed. The provider is asked.",
+    Outcome.UNREADABLE: "It could not be read. Its bytes are stored, and the task is checked.",
+    Outcome.FORGED: "Its signature is missing, wrong or too old, so it was not believed. The task is checked.",
 }
 CHECKS: Mapping[str, str] = {
-    Outcome.APPLIED: "The answer said something new, and the task was updated.",
+    Outcome.APPLIED: "New information; the task was updated.",
     Outcome.REPEATED: "Nothing new.",
     Outcome.LATE: "The answer is older than what is already known; nothing was changed.",
     Outcome.CONFIRMING: "The answer names the task but no state, so it will be checked again.",
@@ -124,7 +124,7 @@ CHECKS: Mapping[str, str] = {
     "failed": "No usable answer came back. That says nothing about the task; it will be checked again.",
 }
 ACTION_RESULTS: Mapping[str, str] = {
-    "check": "The provider was asked. Its answer is the last entry of the history.",
+    "check": "The task was checked. See the latest check in its history.",
     "cancel": "The task was cancelled. It will not be sent.",
 }
 """What a button did, shown once on the page that follows."""
