@@ -109,16 +109,16 @@ class Told(Outbound):
 
 
 class Gone(Store):
-    """A database that is away."""
+    """A database that is away; of a write it may be unknown whether it was stored."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, error: StoreUnavailable | None = None) -> None:
+        self.error = error or StoreUnavailable("the database is away")
 
     async def read(self, query: Any) -> Any:  # noqa: ARG002 - as Store has it
         raise StoreUnavailable("the database is away")
 
     async def write(self, unit: Any) -> Any:  # noqa: ARG002 - likewise
-        raise StoreUnavailable("the database is away")
+        raise self.error
 
 
 @dataclass

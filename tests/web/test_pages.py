@@ -3,10 +3,12 @@
 import hashlib
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from itsdangerous import TimestampSigner
 
+from receiver.core.errors import OutcomeUnknown
 from receiver.core.states import State
 from receiver.providers import FAMILIES
 from receiver.store import journal
@@ -328,7 +330,23 @@ async def test_errors_are_pages(site: Site) -> None:
     site.app.state.services = replace(site.services, store=Gone())
     answer = await site.browser.get("/")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-    assert "the database is away" in Page(answer).text
+    assert "Nothing was changed." in Page(answer).text
+
+
+async def test_a_page_that_cannot_know_what_was_stored_does_not_say_that_nothing_was(site: Site) -> None:
+    task_id = await site.add(State.QUEUED)
+
+    class Unsure(Gone):
+        async def read(self, query: Any) -> Any:
+            return await site.services.store.read(query)
+
+    form = (await site.page(f"/tasks/{task_id}")).forms[f"/tasks/{task_id}/cancel"]
+    unsure = Unsure(OutcomeUnknown("it is not known whether this was stored"))
+    site.app.state.services = replace(site.services, store=unsure)
+    answer = await site.post(f"/tasks/{task_id}/cancel", form)
+    assert answer.status_code == 503
+    assert "it is not known whether this was stored" in Page(answer).text
+    assert "Nothing was changed" not in Page(answer).text
 
 
 # All tasks
