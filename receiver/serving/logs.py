@@ -11,7 +11,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -95,6 +96,21 @@ def _limit_rate() -> Processor:
     return limit
 
 
+class _StandardError:
+    """Standard error as it is when a line is written; a line that cannot be written is dropped.
+
+    Whoever reads the log may go away: that must not stop what is being logged.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def set_redaction(redact: Callable[[str], str]) -> None:
     """Pass every line through this function from now on: it removes secrets."""
     _lines.redact = redact
@@ -119,7 +135,7 @@ def configure(level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[_limit_rate(), *shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _StandardError())),
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,

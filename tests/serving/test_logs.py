@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from receiver.serving.logs import MAX_LINES, WINDOW, RateLimit
+from tests.measuring import HANG
 
 SECRET = "sk-canary-in-a-variable"
 HOSTILE = "x\r\n2026-01-01 [info] forged \x1b[31mred\x9b1m \u2028next \u2029 \x00 \u202etxt.exe \x85 \ud800 \x08"
@@ -139,3 +140,23 @@ structlog.get_logger().info("happened", number=12345678, more=[1123456789, True,
 def test_a_secret_of_digits_or_of_syntax_leaves_a_line_json() -> None:
     line = json.loads(to_a_pipe(NUMERIC))
     assert (line["number"], line["text"], line["more"][0]) == ("[redacted]", "[redacted]", "1[redacted]9")
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing() -> None:
+    script = (
+        "import os\n"
+        "from receiver.serving import logs\n"
+        "import structlog\n"
+        "logs.configure()\n"
+        "for _ in range(3): structlog.get_logger().warning('a line')\n"
+        "print('went on')\n"
+    )
+    process = subprocess.Popen(  # noqa: S603 - our own code
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout is not None
+    assert process.stdout.read() == "went on\n"
+    process.stdout.close()
+    process.wait(HANG)

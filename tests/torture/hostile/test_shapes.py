@@ -181,7 +181,7 @@ def test_the_history_of_a_hundred_large_callbacks_is_shown_in_little_memory_and_
     assert len(found) == 100
     assert all(event["truncated"] for event in found)
     assert page.status_code == 200
-    assert page.text.count("Cut here") == 100
+    assert page.text.count("Truncated: the rest is not shown.") == 100
 
 
 def logged_in(serving: Live) -> str:
