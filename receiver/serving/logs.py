@@ -145,6 +145,7 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     handler.addFilter(_LibraryRateLimit())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("receiver").setLevel(level)
 
 
 def _for_pipe() -> list[Processor]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ async def read_body(request: Request, limit: int, share: Share | None = None) ->
     slow, 400 if the client disconnected, 503 if it was evicted from the budget.
     """
     refuse_compressed(request)
-    refuse_larger(request, limit, _too_large(limit))
+    refuse_larger(request, limit, _too_large)
     waiting = asyncio.timeout(SECONDS)
     if share is not None:
         share.on_eviction = partial(_end_now, waiting)
@@ -79,11 +80,11 @@ def refuse_compressed(request: Request) -> None:
         raise HTTPException(415, "Send the body uncompressed, without a Content-Encoding.")
 
 
-def refuse_larger(request: Request, limit: int, message: str) -> None:
+def refuse_larger(request: Request, limit: int, message: Callable[[int], str]) -> None:
     """Raise `HTTPException` 413 with this message for a body whose declared length is over the limit."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and (len(declared) > 15 or int(declared) > limit):
-        raise HTTPException(413, message, headers=CLOSE)
+        raise HTTPException(413, message(limit), headers=CLOSE)
 
 
 async def _read(request: Request, limit: int, share: Share | None) -> bytes:

@@ -103,7 +103,7 @@ class _LimitedRequest(Request):
     """A request whose body has a maximum size, declared or not; raises `HTTPException` 413 beyond it."""
 
     def __init__(self, request: Request, limit: int) -> None:
-        refuse_larger(request, limit, _too_large(limit))
+        refuse_larger(request, limit, _too_large)
         size = 0
 
         async def receive() -> Message:
