@@ -20,7 +20,7 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="replace the file if it exists")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy the SQLite database into one file, beside a running service. To restore it, copy it back."""
+    """Copy the SQLite database into one file while the service runs. To restore it, see docs/operating.md."""
     settings = load_settings()
     if any(file.exists() and file.samefile(secret) for secret in list_secret_files(settings)):
         raise ConfigError(f"{file} holds secrets of this installation; name another file.")

@@ -16,7 +16,7 @@ COMMANDS = {
     "show": ("tasks", "Show one task and its history."),
     "stats": (
         "tasks",
-        "Show the number of tasks, and what each account spent per day, as its limits count it.",
+        "Show tasks by state, and credits spent by account and day.",
     ),
     "wait": ("tasks", "Wait until tasks are settled; the exit code is 1 if one did not succeed."),
     "check": ("tasks", "Check a task at its provider now."),
@@ -26,11 +26,11 @@ COMMANDS = {
     "track": ("tasks", "Follow a task that was bought elsewhere: only status requests are sent."),
     "backup": (
         "backup",
-        "Copy the SQLite database into one file, beside a running service. To restore it, copy it back.",
+        "Copy the SQLite database into one file while the service runs. To restore it, see docs/operating.md.",
     ),
     "deliveries": (
         "deliveries",
-        "List the latest account callbacks that belong to no task (yet). `replay` takes their numbers.",
+        "List the latest account callbacks without a task. Pass a number to `receiver replay`.",
     ),
     "doctor": (
         "doctor",
@@ -40,7 +40,7 @@ COMMANDS = {
     "serve": ("service", "Run the service: callbacks, API, pages and poller. Creates and migrates its database."),
     "poll": (
         "service",
-        "Run one sweep over everything that is due: for cron, beside a running service or another poll.",
+        "Work on all due tasks once, then exit. For cron; safe beside a running service.",
     ),
     "providers": ("service", "List providers, their models and prices."),
     "register": (

@@ -16,7 +16,7 @@ from receiver.store import reading
 def list_deliveries(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many at most")] = 50, as_json: JsonFlag = False
 ) -> None:
-    """List the latest account callbacks that belong to no task (yet). `replay` takes their numbers."""
+    """List the latest account callbacks without a task. Pass a number to `receiver replay`."""
     stored = run(lambda services: services.store.read(lambda session: reading.unmatched_deliveries(session, limit)))
     listed = [unmatched_document(delivery) for delivery in stored]
     print_result({"deliveries": listed}, terminal.delivery_table(listed), as_json=as_json)

@@ -78,7 +78,7 @@ def poll(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run one sweep over everything that is due: for cron, beside a running service or another poll."""
+    """Work on all due tasks once, then exit. For cron; safe beside a running service."""
     logs.configure()
 
     async def work(services: Services) -> None:

@@ -120,7 +120,7 @@ def show_task(task_id: TaskId, as_json: JsonFlag = False) -> None:
 
 @cli.command()
 def stats(as_json: JsonFlag = False) -> None:
-    """Show the number of tasks, and what each account spent per day, as its limits count it."""
+    """Show tasks by state, and credits spent by account and day."""
     counted = run(read_stats)
     print_result(counted, terminal.stats_table(counted), as_json=as_json)
 
@@ -129,7 +129,10 @@ def stats(as_json: JsonFlag = False) -> None:
 def wait(
     task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")],
     seconds: Annotated[
-        float, typer.Option("--timeout", callback=require_seconds, help="give up after so many seconds")
+        float,
+        typer.Option(
+            "--timeout", callback=require_seconds, show_default="no limit", help="give up after so many seconds"
+        ),
     ] = MAX_SECONDS,
     as_json: JsonFlag = False,
 ) -> None:
@@ -152,7 +155,7 @@ def check(task_id: TaskId, as_json: JsonFlag = False) -> None:
 def retry(
     task_id: TaskId,
     key: Key = None,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask on a terminal")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Place the same order again as a new task: this buys, after showing the price."""
