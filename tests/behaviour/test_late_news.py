@@ -62,7 +62,7 @@ async def test_what_nobody_could_confirm_is_told_when_its_time_is_over(family: F
             await service.poll_when_due(task["id"])
         assert task["state"] == "failed"
         assert milliseconds(task["updated_at"]) - milliseconds(task["created_at"]) == 7_200_000
-        assert any("which is true" in notice for notice in task["notices"])
+        assert any("no check decided before the deadline" in notice for notice in task["notices"])
         assert task["checks"] > 20
         [(pending,)] = service.database.rows("SELECT pending FROM task")
         assert URL in pending

@@ -16,10 +16,13 @@ import pytest
 from tests.measuring import FRESH, HANG
 from tests.system import postgres
 from tests.system.processes import ENDS, Process, free_port, provider, service
+from tests.torture.harness import Torture
 
 pytestmark = pytest.mark.anyio
 
 TASKS = 200
+FEWER = 100
+"""Enough for each kind of trouble of each family."""
 AT_ONCE = 60
 SECONDS = 15 * HANG
 MODELS = {"rivya": "sora-2", "apixo": "sora-2", "revid": "sora-2-text-to-video", "gateway": "sora-2"}
@@ -67,14 +70,14 @@ class Wanted:
     purchases: int
 
 
-def orders() -> list[Wanted]:
+def orders(number: int = TASKS) -> list[Wanted]:
     """Spread the troubles over the families, until there are enough tasks."""
     kinds = [("rivya", *trouble) for trouble in POLLED]
     kinds += [(family, *trouble) for trouble in WITH_CALLBACKS for family in ("apixo", "revid", "gateway")]
     endless = enumerate(itertools.cycle(kinds))
     return [
-        Wanted(family, f"Boat number {number} [sandbox: {knobs} after=1.5]", state, purchases)
-        for number, (family, knobs, state, purchases) in itertools.islice(endless, TASKS)
+        Wanted(family, f"Boat number {each} [sandbox: {knobs} after=1.5]", state, purchases)
+        for each, (family, knobs, state, purchases) in itertools.islice(endless, number)
     ]
 
 
@@ -114,18 +117,18 @@ async def test_two_hundred_tasks_with_every_kind_of_trouble_end_right_and_are_bo
 
 
 @pytest.mark.skipif(postgres.binaries() is None, reason="PostgreSQL is not installed")
-async def test_the_same_holds_on_postgresql(tmp_path: Path) -> None:
+async def test_the_same_holds_on_postgresql(tmp_path: Path, torture: Torture) -> None:
     with (
         postgres.server() as database,
         running(tmp_path, RECEIVER_DATABASE_URL=database) as started,
     ):
-        await assert_all_end_right(started)
+        await assert_all_end_right(started, torture.size(FEWER, TASKS))
 
 
-async def assert_all_end_right(processes: Running) -> None:
+async def assert_all_end_right(processes: Running, number: int = TASKS) -> None:
     """Submit everything; every task ends as it must, bought as often as it must be, with the provider's own result."""
     _, _, url, provider_url = processes
-    wanted = orders()
+    wanted = orders(number)
     tasks = await run_all(url, wanted)
     purchases = await bought(provider_url)
     wrong = [
@@ -138,10 +141,10 @@ async def assert_all_end_right(processes: Running) -> None:
 
 
 async def test_nothing_is_lost_or_bought_twice_when_the_service_is_killed_three_times(
-    processes: Running,
+    processes: Running, torture: Torture
 ) -> None:
     serving, _, url, provider_url = processes
-    wanted = orders()
+    wanted = orders(torture.size(FEWER, TASKS))
     murder = asyncio.create_task(kill_three_times(serving, provider_url))
     tasks = await run_all(url, wanted)
     await murder
