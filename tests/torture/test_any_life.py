@@ -15,7 +15,7 @@ from tests.torture.lives import Lives
 def test_whatever_happens_in_whatever_order_the_promises_hold(
     torture: Torture, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    examples, steps, seen = torture.size(20, 200), torture.size(20, 100), Counter[str]()
+    examples, steps, seen = torture.size(12, 200), torture.size(20, 100), Counter[str]()
     machine = type("Machine", (Lives,), {"directory": tmp_path, "factory": tmp_path_factory, "seen": seen})
     how = settings(
         max_examples=examples,

@@ -20,6 +20,8 @@ from tests.store.rig import task_row
 from tests.torture.harness import Torture
 from tests.torture.interleavings import ANSWERS, LEASE_OVER, NOW, TASK_ID, Explorer, World
 
+KEYED = ("accepted", "timeout", "lost")
+"""Answers that the suite tries of a family that supports keys: one that is known, and those that are repeated."""
 TWO_AND_A_FAULT = partial(Explorer, who=("first", "sweep"), leases=1, faults=1, stops=0)
 TWO_AND_A_STOP = partial(Explorer, who=("first", "sweep"), leases=1, faults=0, stops=1)
 TWO_AND_ALL = partial(Explorer, who=("first", "sweep"), leases=2, faults=1, stops=1)
@@ -69,6 +71,8 @@ def services(family: Family, place: Path, world: World) -> Services:
 def test_no_order_of_the_steps_of_two_claimants_buys_twice(
     family: Family, answer: str, torture: Torture, world: World, services: Services
 ) -> None:
+    if not torture.full and family is RIVYA and answer not in KEYED:
+        pytest.skip("only at full size: what a repeat under a key may end with is covered by the others")
     bounded, full = [TWO_AND_A_FAULT, *([TWO_AND_A_STOP] if family is GATEWAY else [])], [TWO_AND_ALL, THREE]
     states, ends = 0, Counter[str]()
     for what in full if torture.full else bounded:

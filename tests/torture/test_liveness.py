@@ -200,7 +200,7 @@ async def test_every_short_life_comes_to_the_end_that_its_provider_holds(
 async def test_any_long_life_comes_to_the_end_that_its_provider_holds(
     family: Family, confirm: str, torture: Torture, stage: Stage
 ) -> None:
-    chance, number = torture.random, torture.size(10, 1000)
+    chance, number = torture.random, torture.size(6, 1000)
     everything = (*EVENTS, *JUMPS)
     rows = [tuple(chance.choices(everything, k=chance.randint(3, 9))) for _ in range(number)]
     seen = await live(stage, family, confirm, [(row, chance.randint(0, 3)) for row in rows])

@@ -71,7 +71,7 @@ class SpendingLives(Lives):
 def test_in_any_life_what_was_charged_is_spent_and_what_never_was_is_not(
     torture: Torture, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    examples, steps, seen = torture.size(15, 200), torture.size(20, 100), Counter[str]()
+    examples, steps, seen = torture.size(10, 200), torture.size(20, 100), Counter[str]()
     machine = type("Machine", (SpendingLives,), {"directory": tmp_path, "factory": tmp_path_factory, "seen": seen})
     how = settings(
         max_examples=examples,
