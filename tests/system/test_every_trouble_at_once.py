@@ -145,7 +145,7 @@ async def test_nothing_is_lost_or_bought_twice_when_the_service_is_killed_three_
 ) -> None:
     serving, _, url, provider_url = processes
     wanted = orders(torture.size(FEWER, TASKS))
-    murder = asyncio.create_task(kill_three_times(serving, provider_url))
+    murder = asyncio.create_task(kill_three_times(serving, provider_url, len(wanted)))
     tasks = await run_all(url, wanted)
     await murder
     ledger = await purchases_of(provider_url)
@@ -226,10 +226,10 @@ async def asked(client: httpx.AsyncClient, method: str, path: str, **more: Any) 
             return answer
 
 
-async def kill_three_times(serving: Process, provider_url: str) -> None:
+async def kill_three_times(serving: Process, provider_url: str, orders: int) -> None:
     """Kill the service in the middle of its submissions, of its callbacks, and once more."""
-    for number in (40, 90, 150):
-        while (await bought(provider_url)).total() < number:  # noqa: ASYNC110 - another process buys
+    for share in (0.2, 0.45, 0.75):
+        while (await bought(provider_url)).total() < share * orders:  # noqa: ASYNC110 - another process buys
             await asyncio.sleep(0.02)
         await asyncio.to_thread(serving.kill)
         await asyncio.to_thread(serving.start)
