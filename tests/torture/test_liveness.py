@@ -182,12 +182,19 @@ async def live(stage: Stage, family: Family, confirm: str, lives: list[tuple[tup
     return seen
 
 
+def in_the_suite(family: Family, torture: Torture) -> None:
+    """Skip what the suite leaves to the bench: another family that differs in its messages alone."""
+    if not torture.full and family is not REVID:
+        pytest.skip("only at full size: the other family goes the same way")
+
+
 @pytest.mark.parametrize("confirm", ["auto", "always"])
 @pytest.mark.parametrize("family", [REVID, GATEWAY], ids=lambda family: family.name)
 async def test_every_short_life_comes_to_the_end_that_its_provider_holds(
     family: Family, confirm: str, torture: Torture, stage: Stage
 ) -> None:
-    each, longest = torture.size(1 if family is REVID else 0, 2), torture.size(2, 3)
+    in_the_suite(family, torture)
+    each, longest = torture.size(1, 2), torture.size(2, 3)
     rows = [row for length in range(each + 1) for row in itertools.product(EVENTS, repeat=length)]
     rows += itertools.product(DECISIVE, repeat=longest)
     seen = await live(stage, family, confirm, [(row, failures) for row in rows for failures in (0, 1)])
@@ -200,6 +207,7 @@ async def test_every_short_life_comes_to_the_end_that_its_provider_holds(
 async def test_any_long_life_comes_to_the_end_that_its_provider_holds(
     family: Family, confirm: str, torture: Torture, stage: Stage
 ) -> None:
+    in_the_suite(family, torture)
     chance, number = torture.random, torture.size(6, 1000)
     everything = (*EVENTS, *JUMPS)
     rows = [tuple(chance.choices(everything, k=chance.randint(3, 9))) for _ in range(number)]
