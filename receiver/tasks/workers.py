@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from receiver.core.states import State
 from receiver.lifecycle import attempt_results
+from receiver.lifecycle.transition import queue_deadline_counts_from
 from receiver.outbound.client import MAX_REQUESTS, Kind
 from receiver.services import Services
 from receiver.store import reading, tasks
@@ -137,7 +138,7 @@ class Workers:
 async def work_on(services: Services, claim: Claim, task: Task, report: Report) -> None:
     """Do for a claimed task what it is due for, counting into `report`."""
     context = services.context(task.provider)
-    sendable = task.state is State.QUEUED and context.now < context.schedule.due(task.deadline_from or task.created_at)
+    sendable = task.state is State.QUEUED and context.now < context.schedule.due(queue_deadline_counts_from(task))
     if sendable or task.state is State.SUBMITTING:
         tried = await attempts.attempt(services, claim)
         report["submitted"] += tried.outcome == attempt_results.ACCEPTED
