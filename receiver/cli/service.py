@@ -67,7 +67,7 @@ def serve(
     try:
         server.run(app, settings, listening, started, stopping)
     finally:
-        remove_port(settings.data_dir)
+        remove_port(settings.data_dir, settings.port)
 
 
 @cli.command()

@@ -15,10 +15,11 @@ def write_port(data_dir: Path, port: int) -> None:
         (data_dir / NAME).write_text(f"{port}\n")
 
 
-def remove_port(data_dir: Path) -> None:
-    """Remove what this service wrote."""
-    with suppress(OSError):
-        (data_dir / NAME).unlink(missing_ok=True)
+def remove_port(data_dir: Path, port: int) -> None:
+    """Remove what the service on this port wrote; what another one wrote since stays."""
+    if read_port(data_dir) == port:
+        with suppress(OSError):
+            (data_dir / NAME).unlink(missing_ok=True)
 
 
 def read_port(data_dir: Path) -> int | None:
