@@ -183,7 +183,7 @@ def _decide(report: _Report) -> _Decision:
     if told is state:
         return _told_again(report) if told in FINAL else _still_under_way(report)
     if told in FINAL and not report.is_trusted:
-        return await_confirmation(report)
+        return _await_confirmation(report)
     if report.event.is_empty_success and state is State.FAILED:
         return _late(report)
     return _moved(report, told)
@@ -205,7 +205,7 @@ def _success_without_result(report: _Report) -> _Decision:
     empties = max(task.empties, 1) if report.source.via is Via.CALLBACK else task.empties + 1
     report = replace(report, facts=report.facts | {"empties": empties})
     if not report.is_trusted:
-        return await_confirmation(report, State.RUNNING)
+        return _await_confirmation(report, State.RUNNING)
     if empties >= MAX_EMPTY_SUCCESSES or report.context.now >= report.deadline:
         return _succeed_at_last(report)
     if task.state is not State.RUNNING:
@@ -223,7 +223,7 @@ def _succeed_at_last(report: _Report) -> _Decision:
     return _moved(report, State.SUCCEEDED)
 
 
-def await_confirmation(report: _Report, meanwhile: State = State.SUBMITTED) -> _Decision:
+def _await_confirmation(report: _Report, meanwhile: State = State.SUBMITTED) -> _Decision:
     """Keep a final state of weak evidence until the provider confirms it, and make the task due at once.
 
     A task that was not known to be accepted is now, so that it is never sent again.
@@ -267,7 +267,7 @@ def _told_again(report: _Report) -> _Decision:
             )
         return _Decision(Outcome.REPEATED, facts)
     if not report.is_trusted:
-        return await_confirmation(report)
+        return _await_confirmation(report)
     facts = facts | {"empties": 0, "pending": None, "next_check_at": None}
     facts |= remove_notice(facts.get("notices", report.task.notices), NO_RESULT)
     if brings_result:

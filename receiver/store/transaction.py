@@ -24,7 +24,7 @@ class Transaction:
     """One open write transaction as a unit sees it.
 
     Statements are SQLAlchemy's, compiled once for the dialect and run at the driver's own speed; values are plain
-    texts, numbers and bytes (`tables.as_json` for JSON columns). Texts are clean_values here, once for all.
+    texts, numbers and bytes (`tables.as_json` for JSON columns). Texts are cleaned here, once for all.
     """
 
     def __init__(self, cursor: Any, compiler: "Compiler") -> None:
