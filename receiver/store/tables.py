@@ -81,6 +81,7 @@ class Task(SQLModel, table=True):
     idempotency_key: str | None = Field(default=None, unique=True)
     order_digest: str | None = None  # of the whole request body, to tell an equal order from another
     retry_of: str | None = None
+    notify_url: str | None = Field(default=None, sa_type=Text)  # instead of the one in the settings
 
     remote_id: str | None = None
     remote_state: str | None = None
@@ -117,14 +118,24 @@ class Task(SQLModel, table=True):
     deadline_from: int | None = Field(default=None, sa_type=BigInteger)  # queued, and held by a limit at first
     submitted_at: int | None = Field(default=None, sa_type=BigInteger)
     adopted_at: int | None = Field(default=None, sa_type=BigInteger)
+    # Its links are dead: until then the provider is asked for new ones.
+    fresh_links_until: int | None = Field(default=None, sa_type=BigInteger)
     finished_at: int | None = Field(default=None, sa_type=BigInteger)
     updated_at: int = Field(sa_type=BigInteger)
 
 
 class Output(SQLModel, table=True):
-    """One produced file."""
+    """One produced file: its link at the provider, and its copy in the archive."""
 
     __tablename__ = "output"
+    __table_args__ = (
+        Index(
+            "output_to_fetch",
+            "fetch_at",
+            sqlite_where=text("fetch_at IS NOT NULL"),
+            postgresql_where=text("fetch_at IS NOT NULL"),
+        ),
+    )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Id)
     task_id: str = Field(foreign_key="task.id", index=True)
@@ -132,7 +143,20 @@ class Output(SQLModel, table=True):
     url: str = Field(sa_type=Text)
     kind: str
     expires_at: int | None = Field(default=None, sa_type=BigInteger)
-    stored: str | None = None
+    archive: str = Field(default="off", sa_column_kwargs={"server_default": "off"})  # waiting, stored, failed, off
+    problem: str | None = Field(default=None, sa_type=Text)  # why it is not stored
+    stored: str | None = None  # its name in the archive, written down before the file is put there
+    bytes: int | None = Field(default=None, sa_type=BigInteger)
+    sha256: str | None = None
+    media_type: str | None = None  # as found in its first bytes
+    stored_at: int | None = Field(default=None, sa_type=BigInteger)
+    host: str | None = None  # of the link, in lower case
+    fetch_at: int | None = Field(default=None, sa_type=BigInteger)  # the next download
+    fetch_tries: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    fetch_claim: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    fetch_leased_until: int | None = Field(default=None, sa_type=BigInteger)
+    # The provider was asked for a new link.
+    link_refreshed: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class Attempt(SQLModel, table=True):
@@ -237,3 +261,63 @@ class EndedSession(SQLModel, table=True):
 
     digest: str = Field(primary_key=True)
     until: int = Field(sa_type=BigInteger, index=True)
+
+
+class Notification(SQLModel, table=True):
+    """One message to the user's application; written in the transaction of the change that it tells of."""
+
+    __tablename__ = "notification"
+    __table_args__ = (
+        Index(
+            "notification_to_send",
+            "next_try_at",
+            sqlite_where=text("next_try_at IS NOT NULL"),
+            postgresql_where=text("next_try_at IS NOT NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    webhook_id: str = Field(unique=True)
+    task_id: str = Field(foreign_key="task.id", index=True)
+    type: str  # task.succeeded, task.failed, task.expired, task.unconfirmed, task.stored
+    url: str = Field(sa_type=Text)
+    created_at: int = Field(sa_type=BigInteger)
+    state: str  # waiting, delivered, failed
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)  # as first sent, until it is delivered
+    tries: int = 0
+    next_try_at: int | None = Field(default=None, sa_type=BigInteger)
+    claim: int = 0
+    leased_until: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class NotificationTry(SQLModel, table=True):
+    """One try to deliver a message, and what came of it."""
+
+    __tablename__ = "notification_try"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    notification_id: int = Field(foreign_key="notification.id", index=True, sa_type=Id)
+    at: int = Field(sa_type=BigInteger)
+    status: int | None = None
+    problem: str | None = Field(default=None, sa_type=Text)
+
+
+class Feed(SQLModel, table=True):
+    """The latest change of each task, numbered in the order of commits."""
+
+    __tablename__ = "feed"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice, even if its row is gone
+
+    number: int | None = Field(default=None, primary_key=True, sa_type=Id)
+    task_id: str = Field(foreign_key="task.id", unique=True)
+
+
+class Attention(SQLModel, table=True):
+    """Why a person should look at a task, until that is over or was acknowledged."""
+
+    __tablename__ = "attention"
+
+    task_id: str = Field(foreign_key="task.id", primary_key=True)
+    reason: str = Field(primary_key=True)
+    since: int = Field(sa_type=BigInteger)
+    detail: str | None = Field(default=None, sa_type=Text)

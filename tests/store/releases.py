@@ -62,7 +62,7 @@ def columns(connection: Any, table: str) -> list[tuple[str, str]]:
 def value_of(name: str, kind: str, number: int) -> Any:
     if name == "task_id":
         return f"tsk_{number:026}"
-    if name == "history_id":
+    if name in ("history_id", "notification_id"):
         return number
     by_kind = {"BLOB": bytes(range(256)), "FLOAT": number / 3, "BOOLEAN": number % 2, "TEXT": '{"a":"ä\\u0000"}'}
     if kind in by_kind:
