@@ -9,6 +9,10 @@ ReceiverError
 ├── Unreadable         keep the bytes, check with the provider
 ├── StoreUnavailable   answer 503 with Retry-After: nothing was stored
 │   └── OutcomeUnknown     the same, but it may have been stored
+├── DownloadError      a file was not downloaded, or not all of it
+│   ├── LinkRefused        its link must not be followed: trying again changes nothing
+│   ├── LinkDead           its server has it no more: the provider may know another link
+│   └── DownloadBroken     it may work later
 └── ProviderError      a request to a provider failed
     ├── Refused            it will not work unchanged: the task failed
     │   └── KeyConflict    the idempotency key was used before with another body
@@ -67,6 +71,26 @@ class StoreUnavailable(ReceiverError):
 
 class OutcomeUnknown(StoreUnavailable):
     """The database did not confirm the COMMIT in time: the unit may be stored, now or later."""
+
+
+class DownloadError(ReceiverError):
+    """A file was not downloaded, or not all of it; says why, in words for the task's page."""
+
+
+class LinkRefused(DownloadError):
+    """The link must not be followed, or its file must not be stored."""
+
+
+class LinkDead(DownloadError):
+    """The server says that there is no such file, or not for us (403, 404, 410)."""
+
+
+class DownloadBroken(DownloadError):
+    """The download may work later: after `retry_after` seconds, where the server says so."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ProviderError(ReceiverError):

@@ -50,7 +50,7 @@ USER_AGENT = f"receiver/{__version__}"
 """Always sent: some providers' networks refuse the defaults of HTTP clients."""
 
 _TIMEOUTS = (TimeoutError, httpx.TimeoutException, httpcore.TimeoutException)
-_FAILURES = (
+FAILURES = (
     *_TIMEOUTS,
     httpx.HTTPError,
     httpx.InvalidURL,
@@ -163,7 +163,7 @@ class Outbound:
                 timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, self._timeout / 2)),
                 transport=Transport(
                     self._network,
-                    self._trusted or _default_tls(),
+                    self._trusted or default_tls(),
                     max_idle=MAX_IDLE_CONNECTIONS if keep_alive else 0,
                 ),
                 follow_redirects=False,
@@ -178,7 +178,7 @@ class Outbound:
             # httpx's own timeouts are for each read; this one is for the whole request.
             async with active_timeout(seconds):
                 return await self._exchange(client, request, progress)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._to_error(error, request.url.netloc.decode("ascii"), seconds, sent=progress.sending) from error
 
     def _time_limit(self, request: httpx.Request) -> float:
@@ -189,10 +189,10 @@ class Outbound:
     def _to_error(self, error: Exception, host: str, seconds: float, *, sent: bool) -> ProviderError:
         """Return the error for a failure: only if sending had not begun, the request provably did not arrive."""
         if not sent:
-            return NotSent("not_sent", f"no connection to {host}: {_describe(error)}")
+            return NotSent("not_sent", f"no connection to {host}: {describe(error)}")
         if isinstance(error, _TIMEOUTS):
             return Unconfirmed("timeout", f"no answer from {host} within {seconds:g} s")
-        return Unconfirmed("broken_answer", f"no usable answer from {host}: {_describe(error)}")
+        return Unconfirmed("broken_answer", f"no usable answer from {host}: {describe(error)}")
 
     async def _exchange(
         self, client: httpx.AsyncClient, request: httpx.Request, progress: "_Progress"
@@ -221,7 +221,7 @@ class Outbound:
 
 
 @cache
-def _default_tls() -> ssl.SSLContext:
+def default_tls() -> ssl.SSLContext:
     """Return the TLS context of all clients. Reading the certificate authorities blocks for 20 ms, so it is cached."""
     return httpx.create_ssl_context(trust_env=False)
 
@@ -254,5 +254,5 @@ class _Progress:
             self.sending = True
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
     return str(error) or type(error).__name__

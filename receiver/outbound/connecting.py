@@ -50,11 +50,15 @@ class Network(httpcore.AsyncNetworkBackend):
 
         try:
             async with asyncio.timeout(timeout):
-                return await _race(connect, [host] if _is_address(host) else await self._resolve_once(host, port))
+                return await _race(connect, await self.addresses(host, port))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout("no answer in time") from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host, in the order in which they are tried."""
+        return [host] if _is_address(host) else await self._resolve_once(host, port)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, as httpcore's interface requires; it would between retries, of which there are none."""
