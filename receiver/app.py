@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from receiver import services as wiring
+from receiver.archive.archiver import Archiver
 from receiver.config.settings import Settings
 from receiver.core.errors import StoreUnavailable
 from receiver.core.links import CALLBACKS
@@ -114,6 +115,8 @@ async def _start(app: Starlette, services: Services) -> None:
     poller = Poller(services, sweeps=services.settings.poller)
     if services.settings.poller:
         services.background.start(poller.run())
+    if services.storage is not None:
+        services.background.start(Archiver(services, services.storage).run())
 
 
 async def _recover(app: Starlette, services: Services) -> None:

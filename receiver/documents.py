@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic reads that of `typing` only from Python 3.12 on
@@ -38,13 +38,28 @@ Timestamp = Annotated[str | None, WithJsonSchema({"type": ["string", "null"], "f
 """ISO 8601 in UTC with milliseconds."""
 
 
+ArchiveState = Literal["waiting", "stored", "failed", "off"]
+
+
+class StoredDocument(TypedDict):
+    """The copy of a produced file in the archive."""
+
+    url: str
+    bytes: int
+    sha256: str
+    media_type: str
+    at: Timestamp
+
+
 class OutputDocument(TypedDict):
-    """One produced file. `stored` is where a copy of it is, if any."""
+    """One produced file: its link at the provider, and its copy; `problem` says why there is none."""
 
     url: str
     kind: str
     expires_at: Timestamp
-    stored: str | None
+    archive: ArchiveState
+    problem: str | None
+    stored: StoredDocument | None
 
 
 class ErrorDocument(TypedDict):
@@ -107,7 +122,7 @@ async def show(services: Services, task_id: str) -> TaskDocument:
     found = await services.store.read(lambda session: _task_with_outputs(session, task_id))
     if found is None:
         raise NotFound(f"There is no task {task_id[:60]}.")
-    return task_document(*found, services.redactor, sandbox=services.settings.sandbox)
+    return task_document(*found, services.redactor, services.settings)
 
 
 async def show_all(services: Services, wanted: Filter) -> tuple[list[TaskDocument], str | None]:
@@ -118,8 +133,8 @@ async def show_all(services: Services, wanted: Filter) -> tuple[list[TaskDocumen
 def list_documents(services: Services, wanted: Filter, session: Session) -> tuple[list[TaskDocument], str | None]:
     """Return what `show_all` returns, inside of a read."""
     rows, following = reading.listing_page(session, wanted)
-    files, sandbox = reading.outputs(session, [row.id for row in rows]), services.settings.sandbox
-    return [task_document(row, files[row.id], services.redactor, sandbox=sandbox) for row in rows], following
+    files = reading.outputs(session, [row.id for row in rows])
+    return [task_document(row, files[row.id], services.redactor, services.settings) for row in rows], following
 
 
 async def read_stats(services: Services) -> Document:
@@ -160,7 +175,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, sandbox: bool) -> TaskDocument:
+def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, settings: Settings) -> TaskDocument:
     """Return the document of one task. Its URLs are stored as they came, all else without secrets."""
     return {
         "id": task.id,
@@ -173,7 +188,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
         "input": task.input,
         "validated": task.validated,
         "metadata": task.meta,
-        "outputs": [_output(output, redactor) for output in outputs],
+        "outputs": [_output(output, redactor, settings) for output in outputs],
         "result": task.result,
         "error": {"code": task.error_code, "message": task.error_message} if task.error_code else None,
         "credits": {
@@ -192,7 +207,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
         "attempts": task.attempts,
         "checks": task.checks,
         "deliveries": task.deliveries,
-        "sandbox": sandbox,
+        "sandbox": settings.sandbox,
         "created_at": format_timestamp(task.created_at),
         "submitted_at": format_timestamp(task.submitted_at),
         "finished_at": format_timestamp(task.finished_at) if task.state in SETTLED else None,
@@ -201,13 +216,29 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, *, 
     }
 
 
-def _output(output: Output, redactor: Redactor) -> OutputDocument:
+def _output(output: Output, redactor: Redactor, settings: Settings) -> OutputDocument:
+    stored: StoredDocument | None = None
+    if output.archive == "stored":
+        stored = {
+            "url": settings.root_url + output_path(output),
+            "bytes": output.bytes or 0,
+            "sha256": output.sha256 or "",
+            "media_type": output.media_type or "",
+            "at": format_timestamp(output.stored_at),
+        }
     return {
         "url": redactor.redact_url(output.url),
         "kind": output.kind,
         "expires_at": format_timestamp(output.expires_at),
-        "stored": output.stored,
+        "archive": cast("ArchiveState", output.archive),
+        "problem": output.problem,
+        "stored": stored,
     }
+
+
+def output_path(output: Output) -> str:
+    """Return the path at which a file's copy is served."""
+    return f"/api/tasks/{output.task_id}/outputs/{output.position}"
 
 
 def _amount(millionths: int | None) -> float | int | None:

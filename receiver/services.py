@@ -17,8 +17,10 @@ from receiver.core.redaction import Redactor
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.transition import Context
 from receiver.outbound.client import Outbound
+from receiver.outbound.download import Downloads
 from receiver.providers import connect
 from receiver.providers.base import Provider
+from receiver.storage import Storage, open_storage
 from receiver.store import Store, Unit
 
 log = structlog.get_logger()
@@ -96,6 +98,9 @@ class Services:
     outbound: Outbound
     links: Links
     redactor: Redactor
+    downloads: Downloads
+    storage: Storage | None = None
+    """Where results are archived; None if only their links are kept."""
     clock: Callable[[], int] = clock
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
@@ -106,6 +111,7 @@ class Services:
     @classmethod
     def open(cls, settings: Settings, *, clock: Callable[[], int] = clock) -> "Services":
         """Return the services for these settings, the database open. Raises `ConfigError` and `StoreUnavailable`."""
+        place = settings.archive_place
         keys = [key.get_secret_value() for key in settings.secret_keys]
         return cls(
             settings=settings,
@@ -114,6 +120,8 @@ class Services:
             outbound=Outbound(settings.timeout, clock),
             links=Links(keys, settings.public_url),
             redactor=Redactor(list_secrets(settings)),
+            downloads=Downloads(),
+            storage=None if place is None else open_storage(place, settings.archive_keep_free),
             clock=clock,
         )
 
@@ -123,6 +131,7 @@ class Services:
         await self.background.drain(seconds)
         last.cancel()
         await self.outbound.close()
+        await self.downloads.close()
         await self.store.close()
 
     def provider(self, name: str) -> Provider:
@@ -142,6 +151,7 @@ class Services:
             output_ttl_seconds=provider.output_ttl_seconds if provider else None,
             chance=self.chance(),
             redact=self.redactor.redact_text,
+            archives=self.storage is not None,
         )
 
     async def write_until_deadline(self, unit: Unit[T]) -> T:

@@ -16,10 +16,10 @@ from receiver.store.migrations import REVISIONS
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "receiver"
 MODULES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-LONGEST_MODULE = 400
+LONGEST_MODULE = 450
 """Lines beyond which a module surely holds two thoughts; below it, it is cut where the thought ends."""
 LONGEST_FUNCTION = 50
-MOST_ENTRIES = 20
+MOST_ENTRIES = 26
 SQL = ("sqlalchemy", "sqlmodel", "alembic", "sqlite3", "pysqlite3", "psycopg")
 CLIENTS = frozenset({"httpx.AsyncClient", "httpx.Client", "httpx.get", "httpx.post", "httpx.request", "httpx.stream"})
 TRANSPORTS = ("httpcore", "requests", "aiohttp", "urllib3", "urllib.request", "http.client")

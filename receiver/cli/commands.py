@@ -24,6 +24,11 @@ COMMANDS = {
     "cancel": ("tasks", "Cancel a task that is still queued."),
     "adopt": ("tasks", "Resolve an unconfirmed task, or an expired one without remote id, by hand."),
     "track": ("tasks", "Follow a task that was bought elsewhere: only status requests are sent."),
+    "download": ("archive", "Write the files of tasks into the working directory, and print their names."),
+    "archive": (
+        "archive",
+        "Download the files that wait to be archived, and with --missing those that are not archived, too.",
+    ),
     "backup": (
         "backup",
         "Copy the SQLite database into one file while the service runs. To restore it, see docs/operating.md.",

@@ -24,6 +24,8 @@ from receiver.store.engine import require_database
 
 T = TypeVar("T")
 
+CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
+"""How the variables with credentials for object stores begin."""
 PIPE_WIDTH = 100_000
 """Columns in a pipe, where nothing is cut."""
 out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
@@ -33,6 +35,9 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 def read_settings(**changes: str) -> Settings:
     """Return the settings from the environment, then from a `.env` file."""
     file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    for name, value in file.items():
+        if name.startswith(CLOUDS):  # the object stores' own library reads them
+            os.environ.setdefault(name, value)
     return Settings.load({**file, **os.environ, **changes}, CONFIG_TYPES)
 
 

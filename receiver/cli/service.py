@@ -13,6 +13,7 @@ import typer
 
 from receiver.accounts import NewFile, fetch_balance, register_webhook, upload_file
 from receiver.app import create_app
+from receiver.archive.archiver import Archiver
 from receiver.cli import terminal
 from receiver.cli.commands import cli
 from receiver.cli.demo import submit_demo
@@ -70,6 +71,13 @@ def serve(
         remove_port(settings.data_dir, settings.port)
 
 
+async def _work_on_what_is_due(services: Services, report: Counter[str], stop: asyncio.Event) -> None:
+    sweeps = [poller.sweep(services, report, stop)]
+    if services.storage is not None:
+        sweeps.append(Archiver(services, services.storage).sweep(stop))
+    await asyncio.gather(*sweeps)
+
+
 @cli.command()
 def poll(
     every: Annotated[
@@ -87,7 +95,7 @@ def poll(
             report: Counter[str] = Counter()
             try:
                 await recover(services)
-                await poller.sweep(services, report, stop)
+                await _work_on_what_is_due(services, report, stop)
             except StoreUnavailable as error:
                 if every is None:
                     raise

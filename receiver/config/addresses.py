@@ -11,6 +11,7 @@ import httpx
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+\w+)?")
 _SQLITE = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?")
+_BUCKETS = ("s3", "gs", "az")
 _LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".localdomain")
 
 
@@ -74,6 +75,16 @@ def check_database_url(value: str) -> str:
     if not rest.startswith("/"):
         raise ValueError("must have three slashes before a relative path, four before an absolute one")
     return f"sqlite://{rest}"
+
+
+def check_archive(value: str) -> str:
+    """Return a directory, the URL of a bucket, or `off`. Raises `ValueError`."""
+    if "://" not in value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in _BUCKETS or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be a directory, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or off")
+    return value.rstrip("/")
 
 
 def is_private(host: str) -> bool:

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from receiver.config import unknown_variables
-from receiver.config.addresses import check_base_url, check_database_url, check_public_url
+from receiver.config.addresses import check_archive, check_base_url, check_database_url, check_public_url
 from receiver.core.errors import ConfigError
 
 
@@ -91,6 +91,11 @@ class ServiceSettings(BaseModel):
     confirm: Literal["auto", "always", "never"] = Field("auto", examples=["auto", "always", "never"])
     max_callback_bytes: Annotated[int, Field(ge=1, le=64 * 1024 * 1024, examples=["1048576"])] = 1_048_576
     trusted_proxies: Networks = Field((), examples=["127.0.0.1,10.0.0.0/8"])
+    archive: Annotated[str, AfterValidator(check_archive)] | None = Field(
+        None, examples=["/var/lib/receiver/outputs", "s3://bucket/prefix", "off"]
+    )
+    archive_max_bytes: Annotated[int, Field(ge=1, examples=["2147483648"])] = 2_147_483_648
+    archive_keep_free: Annotated[int, Field(ge=0, examples=["1073741824"])] = 1_073_741_824
     host: str = Field("127.0.0.1", examples=["0.0.0.0"])  # noqa: S104 - an example, not a default
     port: Annotated[int, Field(ge=0, le=65535, examples=["8000"])] = 8000
 
@@ -175,6 +180,20 @@ class Settings(ServiceSettings):
         """Return the database's SQLAlchemy URL: the configured one, or a file in the data directory."""
         file = "sandbox.db" if self.sandbox else "receiver.db"
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / file}"
+
+    @property
+    def archive_place(self) -> str | None:
+        """Return where results are kept: a directory or the URL of a bucket; None if only their links are."""
+        if self.archive == "off":
+            return None
+        if self.sandbox or self.archive is None:
+            return str(self.data_dir.absolute() / ("sandbox-outputs" if self.sandbox else "outputs"))
+        return self.archive
+
+    @property
+    def root_url(self) -> str:
+        """Return the URL that links to this service begin with: the public one, else this machine's."""
+        return self.public_url or self.local_url
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -11,6 +11,7 @@ from typing import Any
 from receiver.core.amounts import to_millionths
 from receiver.core.messages import Event, Outcome, Source
 from receiver.core.states import FINAL, SETTLED, State, Via, may_move
+from receiver.lifecycle.files import file_columns, relink
 from receiver.lifecycle.pending import Pending, came_during, read_pending
 from receiver.lifecycle.transition import (
     Context,
@@ -122,6 +123,7 @@ class _Decision:
     changes: TaskChanges
     target: State | None = None
     outputs: tuple[OutputRow, ...] = ()
+    fresh_links: tuple[OutputRow, ...] = ()
     note: str | None = None
 
 
@@ -261,6 +263,9 @@ def _told_again(report: _Report) -> _Decision:
     brings_files = bool(urls) and not known
     brings_result = event.result is not None and not tasks.has_result(tx, task_id)
     if not brings_files and not brings_result:
+        if _is_asked_for_links(report) and len(urls) == len(known):
+            changes: TaskChanges = facts | {"fresh_links_until": None}
+            return _Decision(Outcome.APPLIED, changes, fresh_links=_output_rows(report), note="The links were renewed.")
         if urls and urls != known:
             facts = facts | report.notices(
                 "The provider reported success again with different URLs. The first ones are kept."
@@ -274,6 +279,11 @@ def _told_again(report: _Report) -> _Decision:
         facts["result"] = event.result
     outputs = _output_rows(report) if brings_files else ()
     return _Decision(Outcome.APPLIED, facts, outputs=outputs, note="The result arrived after the task had settled.")
+
+
+def _is_asked_for_links(report: _Report) -> bool:
+    """Return whether this answers our question for new links of files that are not stored yet."""
+    return report.task.fresh_links_until is not None and report.source.via is Via.CHECK and bool(report.event.outputs)
 
 
 def _late(report: _Report) -> _Decision:
@@ -376,7 +386,7 @@ def _output_rows(report: _Report) -> tuple[OutputRow, ...]:
         if ended is None or not report.task.created_at - CLOCK_SLACK <= ended <= context.now:
             ended = context.now
         expires = ended + round(context.output_ttl_seconds * 1000)
-    return tuple({"url": output.url, "kind": output.kind, "expires_at": expires} for output in report.event.outputs)
+    return tuple(file_columns(output, expires, context) for output in report.event.outputs)
 
 
 # --- writing it
@@ -392,6 +402,7 @@ def _carry_out(report: _Report, decision: _Decision) -> Outcome:
     elif decision.changes:
         write_changes(tx, task, context, decision.changes)
     tasks.insert_outputs(tx, task.id, decision.outputs)
+    relink(tx, task.id, decision.fresh_links, context)
     if decision.note is not None:
         journal.note(tx, task.id, context.now, "note", {"text": decision.note})
     return decision.outcome

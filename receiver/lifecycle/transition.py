@@ -24,13 +24,14 @@ WAITING_NOTICES = ("Not sent:", "Not accepted yet:", "Waiting", "An attempt got 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a change depends on besides the task: the time, the account's schedule, how many seconds its links live, a
-    random number from 0 to 1, and what takes our secrets out of a text."""
+    random number from 0 to 1, what takes our secrets out of a text, and whether files are archived."""
 
     now: int
     schedule: Schedule
     output_ttl_seconds: float | None = None
     chance: float = 0.5
     redact: Callable[[str], str] = str
+    archives: bool = False
 
 
 class DeadlineTimes(Protocol):

@@ -48,6 +48,7 @@ class TaskRow:
     deadline_from: int | None
     submitted_at: int | None
     adopted_at: int | None
+    fresh_links_until: int | None
     updated_at: int
 
     @classmethod
@@ -98,6 +99,7 @@ class TaskChanges(TypedDict, total=False):
     deadline_from: int | None
     submitted_at: int | None
     adopted_at: int | None
+    fresh_links_until: int | None
     finished_at: int | None
     updated_at: int
 

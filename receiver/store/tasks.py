@@ -24,6 +24,7 @@ _ID: BindParameter[str] = bindparam("task_id")
 
 _INSERT = insert(TASK)
 _INSERT_OUTPUT = insert(OUTPUT)
+_NOT_ARCHIVED = {"archive": "off", "fetch_tries": 0, "fetch_claim": 0, "link_refreshed": False}
 _CURRENT = select(*(TASK.c[name] for name in COLUMNS)).where(TASK.c.id == _ID).with_for_update()
 _BY_KEY = select(TASK.c.id, TASK.c.order_digest).where(TASK.c.idempotency_key == bindparam("key"))
 _BY_REMOTE = select(TASK.c.id).where(TASK.c.provider == bindparam("account"), TASK.c.remote_id == bindparam("remote"))
@@ -101,7 +102,7 @@ def insert_task(tx: Transaction, values: dict[str, Any]) -> None:
 def insert_outputs(tx: Transaction, task_id: str, rows: Iterable[dict[str, Any]]) -> None:
     """Add a task's produced files, in order."""
     for position, row in enumerate(rows):
-        tx.run(_INSERT_OUTPUT, task_id=task_id, position=position, **row)
+        tx.run(_INSERT_OUTPUT, task_id=task_id, position=position, **_NOT_ARCHIVED | row)
 
 
 def current(tx: Transaction, task_id: str) -> TaskRow | None:

@@ -31,6 +31,12 @@ class Transaction:
         self._cursor = cursor
         self._compiler = compiler
         self._broken: Exception | None = None
+        self.touched: set[str] = set()
+        """The tasks of which something shown has changed: each gets a new number in the feed, right before COMMIT."""
+
+    def touch(self, task_id: str) -> None:
+        """Record that what a task's document shows has changed."""
+        self.touched.add(task_id)
 
     def run(self, statement: Executable, **values: Any) -> int:
         """Execute a statement; return the number of rows it changed."""

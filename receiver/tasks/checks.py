@@ -203,7 +203,8 @@ def awaited_until(row: TaskRow, context: Context) -> int | None:
     """Return until when a task is still checked; None where nothing is left to be learned.
 
     A task under way is checked until its deadline, and so is a success without a result. A contradiction of a final
-    state has as long from when it came; an event for an expired task is believed after one check.
+    state has as long from when it came; an event for an expired task is believed after one check. A success whose
+    links are dead is checked for new ones.
     """
     state, due = row.state, context.schedule.due(deadline_counts_from(row))
     if state not in SETTLED:
@@ -212,6 +213,8 @@ def awaited_until(row: TaskRow, context: Context) -> int | None:
         return None
     if (pending := read_pending(row.pending)) is not None:
         return due if state is State.EXPIRED else max(due, context.schedule.due(pending.since))
+    if state is State.SUCCEEDED and row.fresh_links_until is not None:
+        return row.fresh_links_until
     return due if state is State.SUCCEEDED and row.empties else None
 
 

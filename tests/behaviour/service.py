@@ -197,13 +197,14 @@ def milliseconds(time: str) -> int:
 
 
 def environment(provider: Provider, directory: Path, **more: str | None) -> dict[str, str]:
-    """Every family configured at the scripted provider, no timed sweeps; None takes a variable away."""
+    """Every family configured at the scripted provider, no timed sweeps, no archive; None takes a variable away."""
     given: dict[str, str | None] = {
         "RECEIVER_DATA_DIR": str(directory),
         "RECEIVER_PUBLIC_URL": PUBLIC_URL,
         "RECEIVER_API_TOKENS": TOKEN,
         "RECEIVER_SECRET_KEYS": "the-signing-key",
         "RECEIVER_POLLER": "off",
+        "RECEIVER_ARCHIVE": "off",
     }
     for family in FAMILIES:
         given[f"{family.upper()}_API_KEY"] = f"the-key-of-{family}"

@@ -50,7 +50,7 @@ async def test_an_output_has_every_field_of_the_interface(service: Service, prov
     task = await service.order(REVID.order())
     await service.call_back(task["id"], REVID.done(ID, URL))
     assert (await service.task(task["id"]))["outputs"] == [
-        {"url": URL, "kind": "video", "expires_at": None, "stored": None}
+        {"url": URL, "kind": "video", "expires_at": None, "archive": "off", "problem": None, "stored": None}
     ]
 
 

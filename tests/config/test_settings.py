@@ -60,6 +60,9 @@ DEFAULTS: dict[str, Any] = {
     "confirm": "auto",
     "max_callback_bytes": 1048576,
     "trusted_proxies": (),
+    "archive": None,
+    "archive_max_bytes": 2147483648,
+    "archive_keep_free": 1073741824,
     "host": "127.0.0.1",
     "port": 8000,
 }

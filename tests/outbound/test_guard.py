@@ -15,6 +15,7 @@ from receiver.outbound.guard import (
     is_private_place,
     is_public,
 )
+from tests.measuring import HANG
 from tests.torture.harness import corpus
 
 PUBLIC = "93.184.216.34"
@@ -35,8 +36,8 @@ def test_what_others_forbid_is_forbidden() -> None:
 @pytest.mark.parametrize(
     "address",
     ["192.0.0.192", "fec0::1", "::127.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1", "::ffff:10.0.0.1",
-     "::ffff:169.254.169.254", "fd00:ec2::254", "2002:7f00:1::", "2001:0:7f00:1::1", "5f00::1", "fe80::1%lo", "100.64.0.1",
-     "0.1.2.3"],
+     "::ffff:169.254.169.254", "fd00:ec2::254", "2002:7f00:1::", "2001:0:7f00:1::1", "5f00::1", "fe80::1%lo",
+     "100.64.0.1", "0.1.2.3"],
 )  # fmt: skip
 def test_what_is_global_misses_is_forbidden(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
@@ -88,14 +89,14 @@ def test_plain_http_is_for_private_places() -> None:
 async def test_a_name_with_one_forbidden_address_is_not_connected_to_at_all(found: list[str]) -> None:
     network = GuardedNetwork(resolve=lambda _host, _port: found)
     with pytest.raises(ForbiddenAddress, match=r"example\.com leads to"):
-        await network.connect_tcp("example.com", 443, timeout=5)
+        await network.connect_tcp("example.com", 443, timeout=HANG)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0", "127.1", "2130706433", "0x7f.1", "localhost"])
 async def test_an_address_is_checked_however_it_is_spelled(host: str) -> None:
     with pytest.raises(ForbiddenAddress):
-        await GuardedNetwork().connect_tcp(host, 443, timeout=5)
+        await GuardedNetwork().connect_tcp(host, 443, timeout=HANG)
 
 
 @pytest.mark.anyio
@@ -103,7 +104,7 @@ async def test_the_addresses_that_were_checked_are_the_ones_that_are_connected_t
     answers = iter([["127.0.0.1"], ["169.254.169.254"]])
     network = GuardedNetwork(may_be_private=True, resolve=lambda _host, _port: next(answers))
     with pytest.raises(httpcore.ConnectError) as refused:  # nobody listens there, but nothing forbids it
-        await network.connect_tcp("rebinding.example", 1, timeout=5)
+        await network.connect_tcp("rebinding.example", 1, timeout=HANG)
     assert not isinstance(refused.value, ForbiddenAddress)
     with pytest.raises(ForbiddenAddress):
-        await network.connect_tcp("rebinding.example", 1, timeout=5)
+        await network.connect_tcp("rebinding.example", 1, timeout=HANG)

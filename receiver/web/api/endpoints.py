@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.web import callbacks
-from receiver.web.api import files, health, requests, tasks
+from receiver.web.api import files, health, outputs, requests, tasks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -75,6 +75,13 @@ OPERATIONS = (
               {**_TASK, 409: "Problem", 422: "Problem"}),
     Operation("POST", "/api/tasks/{id}/adopt", tasks.adopt_task, "Resolve an unconfirmed task by hand",
               {**_TASK, 400: "Problem", 409: "Problem", 422: "Problem"}, body=(requests.AdoptBody,)),
+    Operation("GET", "/api/tasks/{id}/outputs/{n}", outputs.get_output,
+              "Get an archived file, or a range of it; also with a signed link instead of a token",
+              {200: "file", 206: "file", 304: "file", 404: "Problem", 410: "Problem", 416: "file", 422: "Problem",
+               503: "Problem"}, query=requests.OutputQuery),
+    Operation("POST", "/api/tasks/{id}/outputs/{n}/link", outputs.link_output,
+              "Make a link to an archived file that needs no token until it ends",
+              {200: "Link", 400: "Problem", 404: "Problem", 422: "Problem"}, body=(requests.LinkBody,)),
     Operation("POST", "/api/poll", tasks.poll, "Run one sweep over everything that is due, at most 50 s",
               {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", tasks.list_providers, "List providers, their models and prices",

@@ -15,7 +15,7 @@ from receiver.services import Services
 from receiver.store import heartbeats, spending
 from receiver.store.counts import Counts, count_all
 from receiver.web import access
-from receiver.web.api.tasks import json_response
+from receiver.web.api.responses import json_response
 from receiver.web.problems import problem, problem_of
 
 log = structlog.get_logger()

@@ -59,6 +59,7 @@ SCHEMAS: dict[str, Any] = _task_schemas() | {
         credits=_OBJECT,
         spend=_OBJECT,
     ),
+    "Link": _record(url={"type": "string"}, expires_at=_TIME),
     "Outcome": _record(outcome={"enum": [outcome.value for outcome in Outcome]}),
     "Status": {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}},
     "Problem": {
@@ -133,13 +134,16 @@ def _links() -> dict[str, Any]:
             "parameters": {"id": "$response.body#/id"},
         }
         for operation in OPERATIONS
-        if operation.path.startswith("/api/tasks/{id}")
+        if operation.path.startswith("/api/tasks/{id}") and "{n}" not in operation.path
     }
 
 
 def _answer(status: int, name: str, operation: Operation) -> dict[str, Any]:
     if name == "text":
         return {"description": "text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    if name == "file":
+        content = {"*/*": {"schema": {"type": "string", "format": "binary"}}} if status in (200, 206) else {}
+        return {"description": f"{status}", **({"content": content} if content else {})}
     kind = "application/problem+json" if name == "Problem" else "application/json"
     schema = {"$ref": f"#/components/schemas/{name}"}
     described: dict[str, Any] = {"description": f"{status}", "content": {kind: {"schema": schema}}}

@@ -18,6 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 KEY = "Idempotency-Key"
 MAX_KEY = 255
 MAX_WAIT = 60
+MAX_LINK_SECONDS = 10 * 365 * 86400
 MAX_FILTERS = 20
 """Metadata entries by which one list can be filtered."""
 MAX_FIELDS = 100
@@ -94,6 +95,23 @@ class EmptyBody(BaseModel):
     """The body of requests that need none."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class OutputQuery(BaseModel):
+    """The query of `GET /api/tasks/{id}/outputs/{n}`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    download: Annotated[bool, Field(description="1 sends the file as an attachment")] = False
+    link: Annotated[str, Field(max_length=1000, description="what a signed link ends with")] | None = None
+
+
+class LinkBody(BaseModel):
+    """The body of `POST /api/tasks/{id}/outputs/{n}/link`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    seconds: Annotated[float, Field(gt=0, le=MAX_LINK_SECONDS, allow_inf_nan=False)] = 3600
 
 
 class WaitQuery(BaseModel):

@@ -17,7 +17,6 @@ from receiver.documents import (
     provider_documents,
     read_stats,
     show,
-    to_json,
 )
 from receiver.services import Services
 from receiver.store import Session, reading
@@ -27,15 +26,11 @@ from receiver.tasks.checks import check_now
 from receiver.tasks.submission import NewTask
 from receiver.web import access
 from receiver.web.api import requests
+from receiver.web.api.responses import json_response
 from receiver.web.bodies import read_body, read_json, read_object
 
 POLL_SECONDS = 50.0
 UNREADABLE = "Your order is stored, but the database cannot be read right now. Get this task again for the rest."
-
-
-def json_response(document: Mapping[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a response with a JSON document."""
-    return Response(to_json(document).encode("ascii"), status, headers, media_type="application/json")
 
 
 async def create_task(request: Request) -> Response:

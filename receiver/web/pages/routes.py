@@ -70,14 +70,15 @@ async def show_task(request: Request) -> Response:
     found, outputs, events = await services.store.read(query)
 
     def render_page() -> Response:
+        document = task_document(found, outputs, services.redactor, services.settings)
         return render(
             request,
             "task.html",
             task=found,
-            credits=task_document(found, outputs, services.redactor, sandbox=services.settings.sandbox)["credits"],
+            credits=document["credits"],
             meaning=task.meaning(found, [row for row, _ in events]),
             actions=task.actions(services, found),
-            files=task.files(services.settings, outputs, services.redactor),
+            files=task.files(services.settings, outputs, document["outputs"]),
             evidence=task.evidence(found),
             deadline=task.deadline(services, found),
             steps=history.build_timeline(events, services.redactor),

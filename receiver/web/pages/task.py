@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from receiver.config.settings import Settings
-from receiver.core.redaction import Redactor
 from receiver.core.states import State, Via, may_move
 from receiver.core.times import format_absolute
+from receiver.documents import OutputDocument, StoredDocument, output_path
 from receiver.lifecycle.transition import deadline_counts_from
 from receiver.services import Services
 from receiver.store.tables import History, Output, Task
@@ -21,6 +21,8 @@ from receiver.tasks.submission import RETRYABLE
 from receiver.web.pages.wording import MEANINGS, NEVER_ACCEPTED, SETTLED_BY, Meaning
 
 PLAYABLE = frozenset({"video", "audio"})
+SHOWN = PLAYABLE | {"image"}
+"""What is shown of the archive; of another host nothing is loaded before somebody presses play."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,11 @@ class File:
     is_link: bool
     player: str | None
     expires_at: int | None
-    stored: str | None
+    archive: str
+    problem: str | None
+    source: str
+    """What a player loads: the copy in the archive, else the provider's link."""
+    stored: StoredDocument | None
 
 
 def actions(services: Services, task: Task) -> Actions:
@@ -89,19 +95,26 @@ def evidence(task: Task) -> list[str]:
     return sentences
 
 
-def files(settings: Settings, outputs: Sequence[Output], redactor: Redactor) -> list[File]:
+def files(settings: Settings, outputs: Sequence[Output], documents: Sequence[OutputDocument]) -> list[File]:
     """Return the produced files, each with how it may be shown."""
-    return [
-        File(
-            url := redactor.redact_url(output.url),
-            output.kind,
-            is_link=is_web_address(url),
-            player=output.kind if output.kind in PLAYABLE and _may_play(settings, url) else None,
-            expires_at=output.expires_at,
-            stored=output.stored,
-        )
-        for output in outputs
-    ]
+    return [_file(settings, output, document) for output, document in zip(outputs, documents, strict=True)]
+
+
+def _file(settings: Settings, output: Output, document: OutputDocument) -> File:
+    url, stored = document["url"], document["stored"]
+    kind = stored["media_type"].partition("/")[0] if stored else document["kind"]
+    shown = SHOWN if stored else PLAYABLE
+    return File(
+        url,
+        document["kind"],
+        is_link=is_web_address(url),
+        player=kind if kind in shown and (stored or _may_play(settings, url)) else None,
+        expires_at=output.expires_at,
+        archive=document["archive"],
+        problem=document["problem"],
+        source=f"{settings.path_prefix}{output_path(output)}" if stored else url,
+        stored=stored,
+    )
 
 
 def is_web_address(url: str) -> bool:

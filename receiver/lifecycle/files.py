@@ -1,0 +1,146 @@
+"""What becomes of a produced file: stored, tried again, its link asked for anew, or given up.
+
+`archive` calls these inside transactions. They change the file's row and what follows from it for its task; a task's
+state never depends on its files.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from receiver.core.errors import DownloadBroken, DownloadError, LinkDead, LinkRefused
+from receiver.core.messages import Output
+from receiver.lifecycle.schedule import delay
+from receiver.lifecycle.transition import Context, write_changes
+from receiver.store import Transaction, files, journal, tasks
+from receiver.store.files import FileRow
+
+FIRST_PAUSE = 3.0
+LONGEST_PAUSE = 600.0
+"""Seconds between two tries of a download."""
+FULL_PAUSE = 60.0
+"""Seconds until a storage without room is looked at again."""
+FRESH_LINK_SECONDS = 120.0
+"""For how long the provider is asked for a new link before the old one is tried once more."""
+UNKNOWN_END = 72 * 3600.0
+"""Seconds for which a link is tried whose end no document gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What was stored: under which name, how much, and what it is."""
+
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+
+
+def file_columns(output: Output, expires_at: int | None, context: Context) -> dict[str, Any]:
+    """Return the columns of a new file's row: it is downloaded at once, unless there is no archive."""
+    columns = {"url": output.url, "kind": output.kind, "expires_at": expires_at}
+    if not context.archives:
+        return columns
+    return columns | {"archive": files.WAITING, "host": _host(output.url), "fetch_at": context.now}
+
+
+def relink(tx: Transaction, task_id: str, outputs: tuple[dict[str, Any], ...], context: Context) -> None:
+    """Give the files of a task that are not stored the links that the provider named now."""
+    for position, columns in enumerate(outputs):
+        fresh = {"url": columns["url"], "expires_at": columns["expires_at"], "host": _host(columns["url"])}
+        files.relink(tx, task_id, position, **fresh, link_refreshed=True, fetch_at=context.now, fetch_leased_until=None)
+
+
+def file_stored(tx: Transaction, row: FileRow, found: StoredFile, context: Context) -> bool:
+    """Record that a file is stored; returns False where somebody else has claimed it since."""
+    stored = files.change(
+        tx,
+        row,
+        archive=files.STORED,
+        problem=None,
+        stored=found.name,
+        bytes=found.size,
+        sha256=found.sha256,
+        media_type=found.media_type,
+        stored_at=context.now,
+        fetch_at=None,
+        fetch_leased_until=None,
+    )
+    if stored:
+        words = f"Output {row.position} was stored: {found.size:,} bytes, {found.media_type}."
+        journal.note(tx, row.task_id, context.now, "note", {"text": words})
+    return stored
+
+
+def storage_failed(tx: Transaction, row: FileRow, problem: str, context: Context) -> None:
+    """Record that a file could not be stored because of our own storage: it is tried again, and that is no try."""
+    if context.now >= _end(row):
+        _give_up(tx, row, f"{problem} Until its link ended, it could not be stored.", context)
+        return
+    pause = round(FULL_PAUSE * 1000)
+    files.change(
+        tx,
+        row,
+        problem=problem,
+        fetch_at=min(context.now + pause, max(_end(row), context.now)),
+        fetch_leased_until=None,
+    )
+
+
+def download_failed(tx: Transaction, row: FileRow, error: DownloadError, context: Context) -> tuple[bool, bool]:
+    """Record that a download failed, and plan what comes next.
+
+    Returns whether the provider is to be asked now, and whether the file was given up.
+    """
+    words = context.redact(f"{error}.")
+    if isinstance(error, LinkRefused) or (isinstance(error, LinkDead) and row.link_refreshed):
+        return False, _give_up(tx, row, words, context)
+    if isinstance(error, LinkDead) and _ask_for_fresh_links(tx, row, words, context):
+        return True, False
+    if context.now >= _end(row):
+        return False, _give_up(tx, row, words, context)
+    asked = error.retry_after if isinstance(error, DownloadBroken) else None
+    grown = delay(row.fetch_tries, FIRST_PAUSE, LONGEST_PAUSE, context.chance)
+    _retry(tx, row, words, min(context.now + round(1000 * (asked or grown)), _end(row)))
+    return False, False
+
+
+def _ask_for_fresh_links(tx: Transaction, row: FileRow, words: str, context: Context) -> bool:
+    """Make the task due for one check, which may bring new links; the old one is tried again if it does not."""
+    task = tasks.current(tx, row.task_id)
+    if task is None or task.remote_id is None:
+        return False
+    until = context.now + round(FRESH_LINK_SECONDS * 1000)
+    if not _retry(tx, row, words, until, link_refreshed=True):
+        return False
+    return write_changes(tx, task, context, {"fresh_links_until": until, "next_check_at": context.now})
+
+
+def _retry(tx: Transaction, row: FileRow, words: str, at: int, **values: Any) -> bool:
+    tried = row.fetch_tries + 1
+    return files.change(tx, row, problem=words, fetch_at=at, fetch_tries=tried, fetch_leased_until=None, **values)
+
+
+def _give_up(tx: Transaction, row: FileRow, words: str, context: Context) -> bool:
+    failed = files.change(
+        tx, row, archive=files.FAILED, problem=words, stored=None, fetch_at=None, fetch_leased_until=None
+    )
+    if failed:
+        text = f"Output {row.position} was not stored: {words}"
+        journal.note(tx, row.task_id, context.now, "note", {"text": text})
+    return failed
+
+
+def _end(row: FileRow) -> int:
+    """Return until when a file is tried: its link's end, where that is known."""
+    if row.expires_at is not None:
+        return row.expires_at
+    return (row.finished_at or row.created_at) + round(UNKNOWN_END * 1000)
+
+
+def _host(url: str) -> str:
+    """Return the host of a link, for sharing out downloads; what is no URL is refused when it is downloaded."""
+    try:
+        return (urlsplit(url).netloc.rpartition("@")[2] or "-").lower()[:255]
+    except ValueError:
+        return "-"
