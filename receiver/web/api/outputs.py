@@ -35,10 +35,11 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which bytes of a file are sent: from `start` to before `end`."""
+    """Which bytes of a file are sent: from `start` to before `end`, as a range that was asked for or as the whole."""
 
     start: int
     end: int
+    is_range: bool = True
 
 
 async def get_output(request: Request) -> Response:
@@ -54,13 +55,13 @@ async def get_output(request: Request) -> Response:
         "ETag": etag,
         "Content-Disposition": f'{shown_as}; filename="{name.rpartition("/")[2]}"',
     }
-    if etag in re.findall(r'"[^"]*"|\*', request.headers.get("if-none-match", "")):
+    if {etag, "*"} & set(re.findall(r'"[^"]*"|\*', request.headers.get("if-none-match", ""))):
         return Response(status_code=304, headers=headers)
     part = _wanted_part(request, size, etag)
     if part is None:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
-    status = 200 if part == Part(0, size) and "range" not in request.headers else 206
-    if status == 206:
+    status = 206 if part.is_range else 200
+    if part.is_range:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     headers["Content-Length"] = str(part.end - part.start)
     if request.method == "HEAD":
@@ -122,7 +123,7 @@ def why_not_stored(output: Output) -> str:
 
 def _wanted_part(request: Request, size: int, etag: str) -> Part | None:
     """Return which bytes are asked for; None if there are no such. More than one range is answered with the whole."""
-    whole = Part(0, size)
+    whole = Part(0, size, is_range=False)
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if asked is None or not (asked[1] or asked[2]) or request.headers.get("if-range", etag) != etag:
         return whole
