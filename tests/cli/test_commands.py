@@ -34,3 +34,14 @@ def test_the_help_loads_nothing_that_takes_long(words: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
+def test_no_garbage_is_collected_while_a_command_is_loaded() -> None:
+    script = (
+        "import gc; from receiver.cli.commands import load\n"
+        "collected = []; gc.callbacks.append(lambda phase, info: collected.append(phase))\n"
+        "load('serve', 'service')\n"
+        "print(collected, gc.isenabled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == "[] True\n"
