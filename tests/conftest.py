@@ -1,5 +1,6 @@
 """What tests everywhere may ask for."""
 
+import gc
 import signal
 from collections.abc import Generator, Iterator
 
@@ -16,6 +17,8 @@ settings.load_profile("any machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs us in the background has it ignored, and so would every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.disable()  # until all tests are collected: there is no garbage before, only ever more modules to look at
 
 LONGEST_FIRST = (
     "test_interleavings.py",
@@ -35,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, name in enumerate(LONGEST_FIRST) if name in item.path.parts), len(LONGEST_FIRST))
 
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, and none among the modules, which stay."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 the clock, and how long things may grow. Each rule is shown a module that breaks it."""
 
 import ast
+import functools
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from receiver.store.migrations import REVISIONS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "receiver"
-MODULES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 LONGEST_MODULE = 450
 """Lines beyond which a module surely holds two thoughts; below it, it is cut where the thought ends."""
 LONGEST_FUNCTION = 50
@@ -27,6 +27,12 @@ PRINTS = frozenset({"print", "typer.echo", "sys.stdout.write", "sys.stderr.write
 CLOCKS = frozenset({"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"})
 
 Rule = Callable[[str, ast.Module], Iterator[str]]
+
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Read all modules by their paths in the package."""
+    return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -112,7 +118,7 @@ rules = pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
 
 @rules
 def test_every_module_keeps_the_rule(rule: Rule) -> None:
-    found = {module: names for module, tree in MODULES.items() if (names := sorted(rule(module, tree)))}
+    found = {module: names for module, tree in modules().items() if (names := sorted(rule(module, tree)))}
     assert found == {}
 
 
@@ -141,7 +147,7 @@ def test_an_import_upwards_and_a_room_without_a_place_break_the_contract(tmp_pat
 
 
 def test_modules_and_functions_stay_small_and_are_explained() -> None:
-    for module, tree in MODULES.items():
+    for module, tree in modules().items():
         assert len((PACKAGE / module).read_text().splitlines()) <= LONGEST_MODULE, module
         assert ast.get_docstring(tree), f"{module}: a module says what is here"
         for node in ast.walk(tree):
