@@ -112,7 +112,7 @@ async def bought_amid_deaths(
     # A lease outlives the timeout by six seconds, and a task whose try could not be stored waits for its end.
     times = {"RECEIVER_TIMEOUT": "1", "RECEIVER_DEADLINE": str(torture.size(15, 60))}
     with running(directory, RECEIVER_DATABASE_URL=url, **times) as (_, _, service_url, provider_url):
-        settling = asyncio.create_task(run_all(service_url, wanted))
+        settling = asyncio.create_task(run_all(service_url, wanted, []))
         for _ in range(deaths):
             await asyncio.sleep(torture.random.uniform(0.5, 2.0))  # part of the trouble, not a condition
             await asyncio.to_thread(die)
