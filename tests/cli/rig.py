@@ -1,7 +1,9 @@
 """Runs `receiver` commands in a directory of their own, alone or beside a running service."""
 
 import contextlib
+import io
 import json
+import logging
 import os
 import re
 import signal
@@ -13,9 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
+import pytest
 
+from receiver.cli import main
 from tests.measuring import FRESH, HANG, Duration, Stopwatch, wait_for
 
 QUICK = {
@@ -94,6 +99,25 @@ class Home:
         with ThreadPoolExecutor(len(commands)) as threads:
             return list(threads.map(lambda words: self.run(*words, **changes), commands))
 
+    def call(self, *words: str, **changes: str) -> Ran:
+        """Run a command in this process: for what it does and says, not for how a process begins and ends."""
+        with contextlib.ExitStack() as stack:
+            out, err = stack.enter_context(_pipe("strict")), stack.enter_context(_pipe("backslashreplace"))
+            nothing = stack.enter_context(Path(os.devnull).open())
+            stack.enter_context(mock.patch.dict(os.environ, self.environ(**changes), clear=True))
+            stack.enter_context(mock.patch.multiple(sys, argv=["receiver", *words], stdin=nothing))
+            stack.enter_context(mock.patch.object(logging.root, "handlers", []))  # those of pytest are kept out of it
+            stack.enter_context(contextlib.chdir(self.directory))
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            with pytest.raises(SystemExit) as ended:
+                main()
+            return Ran(int(ended.value.code or 0), _written(out), _written(err))
+
+    def call_all(self, commands: Sequence[Sequence[str]], **changes: str) -> list[Ran]:
+        """Run several commands in this process, one after the other."""
+        return [self.call(*words, **changes) for words in commands]
+
     def token(self) -> str:
         return (self.data / "api_tokens").read_text().strip()
 
@@ -101,6 +125,16 @@ class Home:
         """A client that may use the running service's API."""
         headers = {"Authorization": f"Bearer {self.token()}"}
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=HANG, limits=FRESH)
+
+
+def _pipe(errors: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors)
+
+
+def _written(pipe: io.TextIOWrapper) -> str:
+    pipe.flush()
+    pipe.seek(0)
+    return pipe.read()
 
 
 @dataclass

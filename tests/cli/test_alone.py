@@ -15,7 +15,7 @@ NEEDS_A_DATABASE = [["list", "--json"], ["submit", "revid", "sora-2", "-p", "x"]
 
 
 def test_commands_without_a_database_exit_2_name_the_path_and_make_nothing(empty: Home) -> None:
-    for words, ran in zip(NEEDS_A_DATABASE, empty.run_all(NEEDS_A_DATABASE), strict=True):
+    for words, ran in zip(NEEDS_A_DATABASE, empty.call_all(NEEDS_A_DATABASE), strict=True):
         assert (ran.code, ran.out) == (2, ""), words
         assert str(empty.database) in ran.err
         assert "receiver migrate" in ran.err
@@ -75,21 +75,21 @@ def test_wrong_use_exits_2_and_says_how(empty: Home) -> None:
     ],
 )
 def test_an_invalid_input_is_refused_before_anything_is_done(empty: Home, words: list[str], told: str) -> None:
-    assert empty.run("migrate").code == 0
-    ran = empty.run("submit", "gateway", "a-model", "-p", "x", *words)
+    assert empty.call("migrate").code == 0
+    ran = empty.call("submit", "gateway", "a-model", "-p", "x", *words)
     assert (ran.code, ran.out) == (2, "")
     assert told in ran.err
-    assert empty.run("list", "--json").document == {"tasks": []}
+    assert empty.call("list", "--json").document == {"tasks": []}
 
 
 def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> None:
     """Nobody listens where the sandbox would be: provably not sent, so it waits."""
     empty.settings |= {"PORT": "1", "RECEIVER_POLL_EVERY": "0.01"}
-    made = empty.run("migrate")
+    made = empty.call("migrate")
     assert (made.code, made.out) == (0, "")
     assert "Created the schema" in made.err
 
-    first, unknown, invalid = empty.run_all(
+    first, unknown, invalid = empty.call_all(
         [
             ["submit", "revid", "sora-2-text-to-video", "-p", "x\udcff", "--json"],
             ["submit", "nobody", "sora-2", "-p", "x"],
@@ -104,14 +104,14 @@ def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> No
     assert "revid" in unknown.err
     assert "n_frames" in invalid.err
 
-    polled = empty.run("poll", "--json")
+    polled = empty.call("poll", "--json")
     assert polled.code == 0
     assert polled.document == {"submitted": 0, "checked": 0, "settled": 0, "expired": 0, "failed": 1}
     assert "not_sent" in polled.err, "what it did is logged, and not among its results"
 
-    cancelled = empty.run("cancel", task["id"])
+    cancelled = empty.call("cancel", task["id"])
     assert (cancelled.code, cancelled.out.split("\t")[:2]) == (0, [task["id"], "cancelled"])
-    again, waited = empty.run_all([["retry", task["id"]], ["wait", task["id"]]])
+    again, waited = empty.call_all([["retry", task["id"]], ["wait", task["id"]]])
     assert (again.code, again.out.split("\t")[1]) == (0, "queued")
     assert (waited.code, waited.out.split("\t")[1]) == (1, "cancelled"), "settled, and not a success"
     assert again.task_id != task["id"]
@@ -156,15 +156,15 @@ def test_an_order_over_a_days_limit_is_refused_with_both_figures(empty: Home) ->
         "REVID_BASE_URL": "http://127.0.0.1:9",
         "REVID_MAX_CREDITS_PER_DAY": "55.5",
     }
-    assert empty.run("migrate").code == 0
+    assert empty.call("migrate").code == 0
     order = ["submit", "revid", "sora-2-text-to-video", "-p", "a boat"]
-    dear, cheap = empty.run_all([[*order, "--set", "n_frames=15"], order])
+    dear, cheap = empty.call_all([[*order, "--set", "n_frames=15"], order])
     assert (dear.code, dear.out) == (2, "")
     assert "model: this order costs about 60 credits, and REVID_MAX_CREDITS_PER_DAY allows 55.5 a day" in dear.err
     assert cheap.code == 0
-    (task,) = empty.run("list", "--json").document["tasks"]
+    (task,) = empty.call("list", "--json").document["tasks"]
     assert task["id"] == cheap.task_id
-    (table,) = empty.run("stats").out.splitlines()[1:]
+    (table,) = empty.call("stats").out.splitlines()[1:]
     assert table.split() == ["revid", "all", "1", "queued", "0", "spent"]
 
 
@@ -181,6 +181,6 @@ def test_an_order_over_a_days_limit_is_refused_with_both_figures(empty: Home) ->
     ids=" ".join,
 )
 def test_an_empty_key_and_an_invalid_duration_are_refused(empty: Home, words: list[str]) -> None:
-    ran = empty.run(*words)
+    ran = empty.call(*words)
     assert (ran.code, ran.out) == (2, "")
     assert "must be" in ran.err

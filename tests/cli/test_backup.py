@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def task_id(served: Served) -> str:
-    ran = served.home.run("submit", "revid", "sora-2-text-to-video", "-p", "A boat [sandbox: after=0.1]", "--wait")
+    ran = served.home.call("submit", "revid", "sora-2-text-to-video", "-p", "A boat [sandbox: after=0.1]", "--wait")
     assert ran.code == 0, ran.err
     return ran.task_id
 
@@ -50,7 +50,7 @@ def test_the_copy_is_one_file_of_ours_alone_that_holds_every_task(home: Home, ta
 
 
 def test_it_names_the_secrets_that_are_to_be_kept_with_it_and_shows_none(home: Home, folder: Path) -> None:
-    ran = home.run("backup", str(folder / "copy.db"))
+    ran = home.call("backup", str(folder / "copy.db"))
     (line,) = ran.err.splitlines()
     for name in ("secret_keys", "api_tokens"):
         assert str(home.data / name) in line
@@ -78,12 +78,12 @@ def test_on_a_terminal_it_shows_how_far_it_is(home: Home, folder: Path) -> None:
 def test_an_existing_file_is_replaced_only_with_force(home: Home, folder: Path) -> None:
     file = folder / "copy.db"
     file.write_text("dear to somebody")
-    refused = home.run("backup", str(file))
+    refused = home.call("backup", str(file))
     assert (refused.code, refused.out) == (2, "")
     assert str(file) in refused.err
     assert "--force" in refused.err
     assert file.read_text() == "dear to somebody"
-    assert home.run("backup", str(file), "--force").code == 0
+    assert home.call("backup", str(file), "--force").code == 0
     assert look(file, "PRAGMA integrity_check") == [("ok",)]
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -111,7 +111,7 @@ def test_secrets_are_no_target(home: Home) -> None:
     secrets = sorted(home.data.glob("*_keys")) + sorted(home.data.glob("api_tokens"))
     assert secrets
     before = [secret.read_bytes() for secret in secrets]
-    for ran in home.run_all([["backup", str(secret), "--force"] for secret in secrets]):
+    for ran in home.call_all([["backup", str(secret), "--force"] for secret in secrets]):
         assert (ran.code, ran.out) == (2, "")
         assert "holds secrets" in ran.err
     assert [secret.read_bytes() for secret in secrets] == before
@@ -127,7 +127,7 @@ def test_an_impossible_target_is_refused_with_the_reason(home: Home, folder: Pat
     }
     before = names(folder)
     for (target, words), ran in zip(
-        wrong.items(), home.run_all([["backup", str(t), "--force"] for t in wrong]), strict=True
+        wrong.items(), home.call_all([["backup", str(t), "--force"] for t in wrong]), strict=True
     ):
         assert (ran.code, ran.out) == (2, ""), target
         assert words in ran.err
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_and_an_older_copy_as_it_was(home: Home, task
     old = place / "old.db"
     old.write_text("older")
     for words in (["backup", str(place / "new.db")], ["backup", str(old), "--force"]):
-        ran = home.run(*words)
+        ran = home.call(*words)
         assert (ran.code, ran.out) == (1, "")
         assert "full" in ran.err
         assert words[1] in ran.err
@@ -149,15 +149,15 @@ def test_a_full_disk_leaves_nothing_and_an_older_copy_as_it_was(home: Home, task
     assert names(place) == ["old.db"]
     assert old.read_text() == "older"
     remount(place, "ro")
-    ran = home.run("backup", str(place / "new.db"))
+    ran = home.call("backup", str(place / "new.db"))
     assert (ran.code, ran.out) == (2, "")
     assert "cannot be written" in ran.err
 
 
 def test_an_older_schema_is_copied_as_it_is_before_an_upgrade(empty: Home, folder: Path) -> None:
-    empty.run("migrate")
+    empty.call("migrate")
     change(empty.database, "UPDATE alembic_version SET version_num = '0001'")
-    ran = empty.run("backup", str(folder / "copy.db"), "--json")
+    ran = empty.call("backup", str(folder / "copy.db"), "--json")
     assert (ran.code, ran.document["schema"]) == (0, "0001")
     assert look(folder / "copy.db", "SELECT version_num FROM alembic_version") == [("0001",)]
 
@@ -171,7 +171,7 @@ def test_what_is_no_whole_database_of_ours_is_not_backed_up(
     empty: Home, folder: Path, trouble: str, code: int, words: str
 ) -> None:
     if trouble != "missing":
-        empty.run("migrate")
+        empty.call("migrate")
     if trouble == "empty":
         empty.database.write_bytes(b"")
     elif trouble == "garbage":
@@ -184,7 +184,7 @@ def test_what_is_no_whole_database_of_ours_is_not_backed_up(
             file.write(b"\xff" * 4096)
     target = folder / "new" / "copy.db"
     target.parent.mkdir()
-    ran = empty.run("backup", str(target))
+    ran = empty.call("backup", str(target))
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.err
     assert len(ran.err.splitlines()) == 1
@@ -193,7 +193,7 @@ def test_what_is_no_whole_database_of_ours_is_not_backed_up(
 
 def test_on_postgresql_it_names_the_tool_that_does_it_there(empty: Home, folder: Path) -> None:
     url = "postgres://somebody:pass-word@127.0.0.1:9/none"
-    ran = empty.run("backup", str(folder / "copy.db"), RECEIVER_DATABASE_URL=url, REVID_API_KEY="a-key")
+    ran = empty.call("backup", str(folder / "copy.db"), RECEIVER_DATABASE_URL=url, REVID_API_KEY="a-key")
     assert (ran.code, ran.out) == (2, "")
     assert "pg_dump" in ran.err
     assert "pass-word" not in ran.err

@@ -55,7 +55,7 @@ def test_a_task_is_submitted_and_waited_for_with_one_line_for_scripts(home: Home
 
 def test_the_running_service_is_found_whatever_its_port(home: Home) -> None:
     knows_no_port = Home(home.directory, {name: value for name, value in home.settings.items() if name != "PORT"})
-    done = knows_no_port.run(*order("after=0.1"))
+    done = knows_no_port.call(*order("after=0.1"))
     assert (done.code, done.out.split("\t")[1]) == (0, "succeeded"), done.err
 
 
@@ -66,7 +66,7 @@ def test_an_order_under_a_key_buys_once(home: Home) -> None:
     assert (first.code, second.code) == (0, 0)
     assert first.task_id == second.task_id
     assert len(purchases(home)) == before + 1
-    third = home.run(*REVID, "--prompt", "another", "--key", "my key #1")
+    third = home.call(*REVID, "--prompt", "another", "--key", "my key #1")
     assert (third.code, third.out) == (1, "")
     assert "another order" in third.err
 
@@ -98,7 +98,7 @@ def history(home: Home, task_id: str) -> list[dict[str, Any]]:
 def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None:
     (task_id,) = ordered(home, "listed [sandbox: after=0.1]")
     settle(home, task_id)
-    shown, table, listed, retried = home.run_all(
+    shown, table, listed, retried = home.call_all(
         [
             ["show", task_id, "--json"],
             ["show", task_id],
@@ -122,7 +122,7 @@ def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None
     assert (retried.code, retried.document["retry_of"]) == (0, task_id)
 
     both = [task_id, retried.document["id"]]
-    waited, everything, cancelled = home.run_all([["wait", *both, both[0], "--json"], ["list"], ["cancel", task_id]])
+    waited, everything, cancelled = home.call_all([["wait", *both, both[0], "--json"], ["list"], ["cancel", task_id]])
     assert [task["id"] for task in waited.document["tasks"]] == both, "each once, in the order asked for"
     assert set(both) <= set(TASK_ID.findall(everything.out)), "whole ids also in a pipe"
     assert (cancelled.code, cancelled.out) == (1, "")
@@ -134,7 +134,7 @@ def test_a_stored_callback_is_replayed_by_its_number_in_the_history(home: Home) 
     settle(home, task_id)
     final = [event for event in history(home, task_id) if event["kind"] == "delivery"][-1]["delivery"]
     told, plain, shown, gone, nonsense = (
-        home.run(*words)
+        home.call(*words)
         for words in (
             ("replay", str(final), "--json"),
             ("replay", str(final)),
@@ -166,7 +166,7 @@ def test_a_whole_history_is_replayed_and_its_changes_are_shown_first(home: Home)
         str(Links([key], home.url).callback_url("revid", task_id)), content=b"?", timeout=HANG, trust_env=False
     )
     assert (answer.status_code, answer.json()) == (200, {"outcome": "unreadable"})
-    task = home.run("show", task_id, "--json").document
+    task = home.call("show", task_id, "--json").document
     url = "https://cdn.example.com/out.mp4"
     with contextlib.closing(sqlite_module().connect(str(home.data / "sandbox.db"))) as database:
         body = json.dumps(REVID_FAMILY.done(task["remote_id"], url)).encode()
@@ -174,7 +174,7 @@ def test_a_whole_history_is_replayed_and_its_changes_are_shown_first(home: Home)
         database.commit()
 
     every = ["replay", "--all", "--since", "1h"]
-    looked, shown, unchanged = home.run_all([[*every, "--json"], every, ["show", task_id, "--json"]])
+    looked, shown, unchanged = home.call_all([[*every, "--json"], every, ["show", task_id, "--json"]])
     (change,) = looked.document["changes"]
     assert (looked.code, looked.document["applied"], change["task"]) == (0, False, task_id)
     assert (change["from"]["outputs"], change["to"]["state"], change["to"]["outputs"]) == ([], "succeeded", [url])
@@ -183,9 +183,9 @@ def test_a_whole_history_is_replayed_and_its_changes_are_shown_first(home: Home)
     assert "--apply" in shown.err
     assert unchanged.document["state"] == task["state"]
 
-    (applied,) = home.run_all([[*every, "--apply", "--json"]])
+    (applied,) = home.call_all([[*every, "--apply", "--json"]])
     assert (applied.code, applied.document["applied"]) == (0, True)
-    done, again = home.run_all([["show", task_id, "--json"], every])
+    done, again = home.call_all([["show", task_id, "--json"], every])
     assert (done.document["state"], done.document["outputs"][0]["url"]) == ("succeeded", url)
     assert (again.code, again.out) == (0, "Replaying changes nothing.\n")
 
@@ -197,9 +197,9 @@ def test_replay_takes_one_delivery_or_all_and_a_valid_time(home: Home) -> None:
         ["replay", "1", "--since", "1h"],
         ["replay", "--all", "--since", "soon"],
     ]
-    assert [ran.code for ran in home.run_all(wrong)] == [2, 2, 2, 2]
+    assert [ran.code for ran in home.call_all(wrong)] == [2, 2, 2, 2]
     since = ["2h", "7d", "2026-11-20T12:00Z", "2026-11-20"]
-    assert [ran.code for ran in home.run_all([["replay", "--all", "--since", time] for time in since])] == [0] * 4
+    assert [ran.code for ran in home.call_all([["replay", "--all", "--since", time] for time in since])] == [0] * 4
 
 
 def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> None:
@@ -207,24 +207,24 @@ def test_callbacks_that_no_task_has_are_listed_by_their_numbers(home: Home) -> N
     event = {"id": "evt_1", "type": "generation.succeeded", "data": {"generation": RIVYA.done("nobodys-id")}}
     answer = httpx.post(str(url), json=event, timeout=HANG, trust_env=False)
     assert (answer.status_code, answer.json()) == (200, {"outcome": "held"})
-    listed, shown = home.run_all([["deliveries", "--json"], ["deliveries"]])
+    listed, shown = home.call_all([["deliveries", "--json"], ["deliveries"]])
     (found,) = listed.document["deliveries"]
     assert (found["provider"], found["outcome"], found["remote_id"]) == ("rivya", "held", "nobodys-id")
     assert f"{found['delivery']}" in shown.out
     assert "nobodys-id" in shown.out
-    again = home.run("replay", str(found["delivery"]), "--json")
+    again = home.call("replay", str(found["delivery"]), "--json")
     assert (again.code, again.document["outcome"], again.document["task"]) == (0, "held", None)
 
 
 def test_waiting_gives_up_after_its_time(home: Home) -> None:
     (task_id,) = ordered(home, "slow [sandbox: after=3000]")
-    waited = home.run("wait", task_id, "--timeout", "0.3", "--json")
+    waited = home.call("wait", task_id, "--timeout", "0.3", "--json")
     assert waited.code == 1
     assert waited.document["state"] in ("submitted", "running")
 
 
 def test_a_missing_task_is_an_error_and_an_empty_list_is_not(home: Home) -> None:
-    shown, listed = home.run_all([["show", "\udcff\x1b[31m"], ["list", "--q", "\udcff"]])
+    shown, listed = home.call_all([["show", "\udcff\x1b[31m"], ["list", "--q", "\udcff"]])
     assert (shown.code, shown.out) == (1, "")
     assert "no task" in shown.err
     assert "\x1b" not in shown.err
@@ -240,7 +240,7 @@ def test_the_token_is_printed_alone_and_opens_the_api(home: Home) -> None:
 
 
 def test_providers_and_migrate_say_what_there_is(home: Home) -> None:
-    listed, migrated = home.run_all([["providers", "--json"], ["migrate"]])
+    listed, migrated = home.call_all([["providers", "--json"], ["migrate"]])
     documents = listed.document["providers"]
     assert {one["name"] for one in documents} >= {"rivya", "apixo", "revid", "gateway"}
     assert all(set(one) >= {"name", "family", "configured", "callbacks", "signed", "models"} for one in documents)

@@ -56,7 +56,7 @@ def test_a_running_service_is_fine_and_the_exit_code_is_0(home: Home) -> None:
 
 
 def test_json_says_the_same(home: Home) -> None:
-    ran = home.run("doctor", "--json")
+    ran = home.call("doctor", "--json")
     assert ran.code == 0
     findings = ran.document["findings"]
     assert {tuple(finding) for finding in findings} == {("verdict", "subject", "found", "remedy")}
@@ -65,13 +65,13 @@ def test_json_says_the_same(home: Home) -> None:
 
 
 def test_something_wrong_exits_1(stopped: Home) -> None:
-    ran = stopped.run("doctor", RECEIVER_POLER="off")
+    ran = stopped.call("doctor", RECEIVER_POLER="off")
     told = lines(ran)
     assert ran.code == 1
     assert told["service"].startswith("wrong: nothing listens at http://127.0.0.1:1. Remedy: start `receiver serve`")
     assert "did you mean RECEIVER_POLLER?" in ran.out
     assert ran.err == "", "said once"
-    assert stopped.run("doctor", "--json").code == 1
+    assert stopped.call("doctor", "--json").code == 1
 
 
 def test_without_a_database_it_exits_2_names_the_path_and_makes_nothing(empty: Home) -> None:
@@ -96,7 +96,7 @@ def as_a_user_with_no_access(home: Home, *words: str) -> Ran:
 
 
 def test_the_data_directory_of_another_user_is_reported_with_a_remedy(empty: Home) -> None:
-    assert empty.run("migrate").code == 0
+    assert empty.call("migrate").code == 0
     empty.data.chmod(0)
     try:
         listed, seen = as_a_user_with_no_access(empty, "list"), as_a_user_with_no_access(empty, "doctor")
@@ -113,16 +113,16 @@ def test_the_data_directory_of_another_user_is_reported_with_a_remedy(empty: Hom
 
 
 def test_wrong_settings_and_wrong_use_exit_2(empty: Home) -> None:
-    ran = empty.run("doctor", RECEIVER_PUBLIC_URL="http://example.com", REVID_API_KEY="x")
+    ran = empty.call("doctor", RECEIVER_PUBLIC_URL="http://example.com", REVID_API_KEY="x")
     assert (ran.code, ran.out) == (2, "")
     assert "RECEIVER_PUBLIC_URL: must be https" in ran.err
     assert "for example RECEIVER_PUBLIC_URL=https://" in ran.err
-    assert empty.run("doctor", "--jsn").code == 2
+    assert empty.call("doctor", "--jsn").code == 2
 
 
 def test_no_secret_is_shown_whatever_is_wrong(served: Served, tmp_path: Path) -> None:
     home = Home(tmp_path, {"PORT": served.home.settings["PORT"]})
-    assert home.run("migrate", REVID_API_KEY="x").code == 0
+    assert home.call("migrate", REVID_API_KEY="x").code == 0
     secrets = {
         "RECEIVER_SECRET_KEYS": "hunter2-the-signing-key",
         "RECEIVER_API_TOKENS": "hunter2-the-api-token",
@@ -136,7 +136,7 @@ def test_no_secret_is_shown_whatever_is_wrong(served: Served, tmp_path: Path) ->
         "RECEIVER_PUBLIC_URL": served.home.url,
     }
     for words in (["doctor"], ["doctor", "--json"]):
-        ran = home.run(*words, **secrets, **elsewhere)
+        ran = home.call(*words, **secrets, **elsewhere)
         assert ran.code == 1
         assert "another installation" in ran.out
         assert "hunter2" not in ran.out + ran.err
@@ -152,7 +152,7 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_a_stopped_service_is_reported_at_once(dying: Served) -> None:
     wait_for(lambda: has_polled(dying.home.database))
-    assert dying.home.run("doctor").code == 0
+    assert dying.home.call("doctor").code == 0
     dying.stop()
-    told = json.loads(dying.home.run("doctor", "--json").out)["findings"]
+    told = json.loads(dying.home.call("doctor", "--json").out)["findings"]
     assert {finding["subject"] for finding in told if finding["verdict"] == "wrong"} == {"service"}
