@@ -188,7 +188,7 @@ async def test_a_service_that_is_suspended_beyond_its_leases_beside_sweeps_buys_
             shop.answer()  # the answers are there when it goes on
             query = "SELECT count(*) FROM history WHERE kind = 'move' AND data LIKE '%\"crashed\"%'"
             while rows(query)[0][0] <= seen:  # noqa: ASYNC110 - another process takes the leases over
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.005)
             service.send(signal.SIGCONT)  # amid the sweep that resolves what it had begun
             seen = rows(query)[0][0]
 
