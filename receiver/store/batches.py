@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Engine
 
 from receiver.core.errors import ReceiverError
-from receiver.store import error_codes, postgresql
+from receiver.store import error_codes, feed, postgresql
 from receiver.store.engine import file_was_replaced, to_unavailable
 from receiver.store.transaction import Compiler, Transaction, Unit
 
@@ -160,6 +160,7 @@ class BatchRunner:
             wanted = [waiting for waiting in batch if not waiting.refused]
             for waiting in wanted:
                 waiting.outcome = waiting.unit(transaction)
+            feed.number_changes(transaction)
             transaction.raise_if_failed()
             self._commit(wanted)
         except BaseException as error:

@@ -169,7 +169,7 @@ def listing(session: Session, wanted: Filter) -> list[Task]:
 
 def listing_page(session: Session, wanted: Filter) -> tuple[list[Task], str | None]:
     """List whole tasks, as many as `LIST_BYTES` hold and at least one; returns the cursor to what follows, if any."""
-    sizes = _filtered(session, select(Task.id, _size(session)), wanted)
+    sizes = _filtered(session, select(Task.id, shown_size(session)), wanted)
     ids: list[str] = []
     left, found = LIST_BYTES, session.execute(sizes, execution_options=_caching(wanted)).all()
     for task_id, size in found:
@@ -217,8 +217,8 @@ def _caching(wanted: Filter) -> dict[str, Any]:
     return {"compiled_cache": None} if wanted.metadata else {}
 
 
-def _size(session: Session) -> ColumnElement[int]:
-    """Measure what of a task is shown, without reading it."""
+def shown_size(session: Session) -> ColumnElement[int]:
+    """Return the bytes of what of a task is shown, measured without reading it."""
     old = session.get_bind().dialect.name == "sqlite" and sqlite_module().sqlite_version_info < (3, 43)
     length = func.length if old else func.octet_length
     urls = select(func.sum(length(Output.url) + ROW_BYTES)).where(Output.task_id == Task.id).scalar_subquery()

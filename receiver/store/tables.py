@@ -303,13 +303,16 @@ class NotificationTry(SQLModel, table=True):
 
 
 class Feed(SQLModel, table=True):
-    """The latest change of each task, numbered in the order of commits."""
+    """The latest change of each task, numbered in the order of commits.
+
+    No foreign key: on PostgreSQL its check would wait for locks on tasks while the numbering holds its own.
+    """
 
     __tablename__ = "feed"
     __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice, even if its row is gone
 
     number: int | None = Field(default=None, primary_key=True, sa_type=Id)
-    task_id: str = Field(foreign_key="task.id", unique=True)
+    task_id: str = Field(unique=True)
 
 
 class Attention(SQLModel, table=True):
@@ -321,3 +324,15 @@ class Attention(SQLModel, table=True):
     reason: str = Field(primary_key=True)
     since: int = Field(sa_type=BigInteger)
     detail: str | None = Field(default=None, sa_type=Text)
+
+
+class BatchRequest(SQLModel, table=True):
+    """The tasks that a batch under an idempotency key is about, so that a repeat is about the same ones."""
+
+    __tablename__ = "batch_request"
+
+    key: str = Field(primary_key=True)
+    digest: str  # of the whole request body
+    task_ids: list[str] = Field(sa_type=JSONText)
+    next: str | None = None  # the cursor to the tasks that a filter left out
+    created_at: int = Field(sa_type=BigInteger)

@@ -45,6 +45,8 @@ _FREE = or_(
 _LEASE = {"claim": TASK.c.claim + 1, "leased_until": bindparam("until")}
 _TAKEN = (TASK.c.id, TASK.c.claim)
 _CLAIM_ONE = update(TASK).where(TASK.c.id == _ID, _FREE).values(_LEASE).returning(*_TAKEN)
+_OF_A_LEASE = frozenset({"leased_until", "updated_at"})
+"""Columns that are written when a lease is given back: that alone is no change of the task."""
 _TO_BE_SENT = or_(TASK.c.state == State.QUEUED.value, TASK.c.state == State.SUBMITTING.value)
 
 
@@ -83,6 +85,7 @@ _REPLAN = (
     update(TASK)
     .where(TASK.c.next_check_at > bindparam("now"), TASK.c.updated_at > bindparam("now") + CLOCK_TOLERANCE)
     .values(next_check_at=bindparam("now") + TASK.c.next_check_at - TASK.c.updated_at, updated_at=bindparam("now"))
+    .returning(TASK.c.id)
 )
 
 
@@ -97,12 +100,14 @@ class Claim:
 def insert_task(tx: Transaction, values: dict[str, Any]) -> None:
     """Add a task row."""
     tx.run(_INSERT, **values)
+    tx.touch(values["id"])
 
 
 def insert_outputs(tx: Transaction, task_id: str, rows: Iterable[dict[str, Any]]) -> None:
     """Add a task's produced files, in order."""
     for position, row in enumerate(rows):
         tx.run(_INSERT_OUTPUT, task_id=task_id, position=position, **_NOT_ARCHIVED | row)
+        tx.touch(task_id)
 
 
 def current(tx: Transaction, task_id: str) -> TaskRow | None:
@@ -146,7 +151,11 @@ def ordered_with(tx: Transaction, task_id: str) -> str:
 
 def change(tx: Transaction, task_id: str, was: State, changes: TaskChanges) -> bool:
     """Write changes to a task; returns False where it is no longer in the state it was read in."""
-    return tx.run(_CHANGE, task_id=task_id, was=was.value, **encoded(changes)) == 1
+    if tx.run(_CHANGE, task_id=task_id, was=was.value, **encoded(changes)) == 0:
+        return False
+    if not changes.keys() <= _OF_A_LEASE:
+        tx.touch(task_id)
+    return True
 
 
 def claim_one(tx: Transaction, task_id: str, now: int, until: int) -> Claim | None:
@@ -183,7 +192,10 @@ def claim_these(tx: Transaction, task_ids: Iterable[str], now: int, until: int) 
 
 def reschedule_after_clock_change(tx: Transaction, now: int) -> int:
     """Reschedule from now what a clock scheduled that has since been set back, pauses kept; returns how many tasks."""
-    return tx.run(_REPLAN, now=now)
+    replanned = tx.all(_REPLAN, now=now)
+    for row in replanned:
+        tx.touch(row["id"])
+    return len(replanned)
 
 
 def claim_crashed(tx: Transaction, now: int, until: int, most: int) -> list[Claim]:

@@ -6,7 +6,7 @@ What differs there: when commits become visible, how statements fail, which text
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,10 +25,11 @@ from receiver.store.engine import reader_engine
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
 from receiver.store.writer import PATIENCE
-from tests.measuring import HANG, longest
+from tests.measuring import HANG, longest, until
 from tests.system import postgres
 from tests.torture.harness import Torture
 
+from . import feeding
 from .cost import assert_sums_are_exact
 from .ended import assert_ends_and_forgets
 from .labels import NUMBERS, assert_found_by_its_text
@@ -401,3 +402,37 @@ async def test_who_waits_for_a_task_is_woken_by_its_changes_only(store: Store) -
 
 async def test_hostile_ids_are_waited_for_like_others(store: Store) -> None:
     await assert_hostile_ids_are_waited_for_like_others(store)
+
+
+@pytest.mark.parametrize("holds", feeding.ALL, ids=lambda each: each.__name__.removeprefix("assert_"))
+async def test_the_feed_holds(store: Store, holds: Callable[[Store], Awaitable[None]]) -> None:
+    await holds(store)
+
+
+_COMMITS_SLOWLY = """
+CREATE FUNCTION wait_for_the_test() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS
+$$ BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER commits_slowly AFTER INSERT ON task DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW WHEN (NEW.id = 'tsk_slow') EXECUTE FUNCTION wait_for_the_test()
+"""
+_WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+
+async def test_numbers_are_given_in_the_order_of_commits_by_several_processes(
+    server: str, other: Engine, store: Store
+) -> None:
+    """Else whoever read the higher number first would never be given the lower one."""
+    second = Store(server)
+    with other.connect() as connection, other.connect() as looking:
+        connection.execute(text(_COMMITS_SLOWLY))
+        connection.execute(text("SELECT pg_advisory_lock(42)"))
+        slow = asyncio.create_task(store.write(add_tasks(task_row("tsk_slow"))))
+        await until(lambda: looking.scalar(_WAITING) == 1, HANG)
+        quick = asyncio.create_task(second.write(add_tasks(task_row("tsk_quick"))))
+        await until(lambda: quick.done() or looking.scalar(_WAITING) == 2, HANG)
+        seen = await feeding.ids_after(second, 0)
+        connection.execute(text("SELECT pg_advisory_unlock(42)"))
+    await asyncio.gather(slow, quick)
+    assert seen == [], "it was numbered after one that nobody could see yet"
+    assert await feeding.ids_after(second, 0) == ["tsk_slow", "tsk_quick"]
+    await second.close()

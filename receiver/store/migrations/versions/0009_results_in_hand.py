@@ -11,6 +11,14 @@ depends_on = None
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 FILES_TO_FETCH = sa.text("fetch_at IS NOT NULL")
 MESSAGES_TO_SEND = sa.text("next_try_at IS NOT NULL")
+NEEDS_ATTENTION = {
+    "unconfirmed": "state = 'unconfirmed'",
+    "expired": "state = 'expired'",
+    "charged_but_failed": "state = 'failed' AND charged > 0",
+    "paid_without_result": "state = 'succeeded' AND result IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM output WHERE output.task_id = task.id)",
+}
+"""What is on the attention list from the beginning: tasks that an earlier release left so."""
 
 
 def upgrade() -> None:
@@ -22,15 +30,29 @@ def upgrade() -> None:
     op.create_table(
         "feed",
         sa.Column("number", ID, primary_key=True, autoincrement=True),
-        sa.Column("task_id", sa.String(), sa.ForeignKey("task.id"), nullable=False, unique=True),
+        sa.Column("task_id", sa.String(), nullable=False, unique=True),
         sqlite_autoincrement=True,
     )
+    op.execute("INSERT INTO feed (task_id) SELECT id FROM task ORDER BY updated_at, id")
     op.create_table(
         "attention",
         sa.Column("task_id", sa.String(), sa.ForeignKey("task.id"), primary_key=True),
         sa.Column("reason", sa.String(), primary_key=True),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("detail", sa.Text()),
+    )
+    for reason, of_task in NEEDS_ATTENTION.items():
+        op.execute(
+            "INSERT INTO attention (task_id, reason, since)"  # noqa: S608 - constants of this module
+            f" SELECT id, '{reason}', COALESCE(finished_at, updated_at) FROM task WHERE {of_task}"
+        )
+    op.create_table(
+        "batch_request",
+        sa.Column("key", sa.String(), primary_key=True),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("task_ids", sa.Text(), nullable=False),
+        sa.Column("next", sa.String()),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
     )
 
 
