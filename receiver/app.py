@@ -20,6 +20,7 @@ from receiver.archive.archiver import Archiver
 from receiver.config.settings import Settings
 from receiver.core.errors import StoreUnavailable
 from receiver.core.links import CALLBACKS
+from receiver.feed import Feed
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
 from receiver.tasks.poller import Poller
@@ -57,6 +58,7 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
             stack.push_async_callback(services.close, DRAIN_SECONDS)
             stack.callback(services.stopping.set)
             app.state.services = services
+            app.state.feed = Feed(services)
             app.state.recovered = False
             await _start(app, services)
             yield

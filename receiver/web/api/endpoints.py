@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.web import callbacks
-from receiver.web.api import files, health, outputs, requests, tasks
+from receiver.web.api import events, files, health, outputs, requests, tasks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -92,6 +92,9 @@ OPERATIONS = (
               "Upload a reference file; answers with the part of an input that refers to it",
               {200: "File", 400: "Problem", 408: "Problem", 409: "Problem", 413: "Problem", 415: "Problem",
                422: "Problem"}, body=(files.FileForm,), multipart=True),
+    Operation("GET", "/api/events", events.stream_events,
+              "Follow the changes of all tasks as Server-Sent Events; Last-Event-ID continues after an event",
+              {200: "events", 422: "Problem", 503: "Problem"}, query=requests.EventsQuery),
     Operation("GET", "/api/stats", tasks.stats, "Get counts of tasks, times and credits",
               {200: "Stats", 422: "Problem"}),
     Operation("GET", "/healthz", health.healthz, "Whether the process is alive", {200: "Status"}, open=True),

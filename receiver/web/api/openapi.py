@@ -144,6 +144,8 @@ def _answer(status: int, name: str, operation: Operation) -> dict[str, Any]:
     if name == "file":
         content = {"*/*": {"schema": {"type": "string", "format": "binary"}}} if status in (200, 206) else {}
         return {"description": f"{status}", **({"content": content} if content else {})}
+    if name == "events":
+        return {"description": "events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
     kind = "application/problem+json" if name == "Problem" else "application/json"
     schema = {"$ref": f"#/components/schemas/{name}"}
     described: dict[str, Any] = {"description": f"{status}", "content": {kind: {"schema": schema}}}

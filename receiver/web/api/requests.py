@@ -16,6 +16,7 @@ from receiver.store.reading import Filter
 M = TypeVar("M", bound=BaseModel)
 
 KEY = "Idempotency-Key"
+LAST_EVENT_ID = "Last-Event-ID"
 MAX_KEY = 255
 MAX_WAIT = 60
 MAX_LINK_SECONDS = 10 * 365 * 86400
@@ -122,6 +123,15 @@ class WaitQuery(BaseModel):
     wait: Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False)] = 0
 
 
+class EventsQuery(BaseModel):
+    """The query of `GET /api/events`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[State] = []
+    provider: str | None = None
+
+
 class ListQuery(BaseModel):
     """The query of `GET /api/tasks`; `metadata.KEY` is read beside it."""
 
@@ -194,6 +204,24 @@ def refuse_many_filters(metadata: Mapping[str, str]) -> None:
         raise Invalid(
             [Fault(("query", METADATA + "*"), f"has {len(metadata)} filters; at most {MAX_FILTERS} are accepted")]
         )
+
+
+def read_events_query(request: Request) -> EventsQuery:
+    """Return which changes of the feed are wanted."""
+    given: dict[str, Any] = dict(request.query_params)
+    if "state" in given:
+        given["state"] = request.query_params.getlist("state")
+    return validate(EventsQuery, given, "query")
+
+
+def last_event_id(request: Request) -> int | None:
+    """Return the number of the last change that a reader has seen; raises `Invalid` for what is no such number."""
+    given = request.headers.get(LAST_EVENT_ID)
+    if not given:
+        return None
+    if not re.fullmatch(r"[0-9]{1,30}", given):
+        raise Invalid([Fault(("header", LAST_EVENT_ID), "must be the id of an event, a number")])
+    return int(given)
 
 
 def idempotency_key(request: Request) -> str | None:
