@@ -14,17 +14,19 @@ from typing_extensions import TypedDict  # pydantic reads that of `typing` only 
 
 from receiver.config.settings import Settings
 from receiver.core.amounts import to_credits
+from receiver.core.attention import advise
 from receiver.core.errors import NotFound
 from receiver.core.redaction import Redactor
 from receiver.core.states import SETTLED, State
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
 from receiver.services import Services
-from receiver.store import Session, reading, spending
+from receiver.store import Session, attention, reading, spending
 from receiver.store.counts import Counts, count_all
 from receiver.store.reading import BODY_BYTES, Filter, Truncated
 from receiver.store.spending import Spent
 from receiver.store.tables import Attempt, Check, Delivery, History, Output, Task
+from receiver.tasks.replay import Replayed
 
 SHOWN_BYTES = 65_536
 """Bytes of a body that are shown; more is cut, and said so."""
@@ -144,6 +146,13 @@ async def read_stats(services: Services) -> Document:
         lambda session: (count_all(session), spending.list_spent_by_day(session, since))
     )
     return stats_document(counted) | {"spend": spend_document(spent)}
+
+
+def read_documents(services: Services, session: Session, task_ids: Sequence[str]) -> dict[str, TaskDocument]:
+    """Return the documents of some tasks by id, inside of a read."""
+    rows, files = reading.tasks(session, task_ids), reading.outputs(session, task_ids)
+    redactor, sandbox = services.redactor, services.settings.sandbox
+    return {each: task_document(row, files[each], redactor, sandbox=sandbox) for each, row in rows.items()}
 
 
 def _task_with_outputs(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
@@ -268,6 +277,47 @@ def unmatched_document(delivery: Delivery) -> Document:
         "outcome": delivery.outcome,
         "remote_id": delivery.remote_id,
     }
+
+
+def delivery_document(delivery: Delivery) -> Document:
+    """Return the document of one stored callback without what it said, which is in the history of its task."""
+    return {
+        "id": delivery.id,
+        "task": delivery.task_id,
+        "provider": delivery.provider,
+        "received_at": format_timestamp(delivery.received_at),
+        "outcome": delivery.outcome,
+        "remote_id": delivery.remote_id,
+    }
+
+
+async def replayed_document(services: Services, replayed: Replayed) -> Document:
+    """Return the document of what came of reading a stored callback again."""
+    task = await show(services, replayed.task_id) if replayed.task_id else None
+    return {
+        "delivery": replayed.delivery,
+        "was": replayed.was.value,
+        "outcome": replayed.outcome.value,
+        "task": replayed.task_id,
+        "state": task["state"] if task else None,
+    }
+
+
+def attention_document(services: Services, session: Session, most: int) -> Document:
+    """Return the attention list with at most so many items, inside of a read; the counts are of the whole list."""
+    items, sandbox = attention.list_items(session, most), services.settings.sandbox
+    files = reading.outputs(session, list({item.task.id for item in items}))
+    shown = [
+        {
+            "task": task_document(item.task, files[item.task.id], services.redactor, sandbox=sandbox),
+            "reason": item.reason,
+            "since": format_timestamp(item.since),
+            "advice": advise(item.reason, may_have_cost=item.task.may_have_cost),
+            "detail": services.redactor.redact_text(item.detail) if item.detail else None,
+        }
+        for item in items
+    ]
+    return {"items": shown, "counts": attention.count_by_reason(session)}
 
 
 def _attempt(told: Attempt, redactor: Redactor) -> Document:

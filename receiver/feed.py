@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from receiver.core.errors import StoreUnavailable
-from receiver.documents import TaskDocument, task_document, to_json
+from receiver.documents import TaskDocument, read_documents, to_json
 from receiver.services import Services
-from receiver.store import Session, feed, reading
+from receiver.store import Session, feed
 
 PAGE = 200
 """Changes that are read at once."""
@@ -41,14 +41,9 @@ def read_changes(services: Services, session: Session, after: int) -> list[Chang
     numbers = feed.read_after(session, after, PAGE, PAGE_BYTES)
     if not numbers:
         return []
-    ids, sandbox = [task_id for _, task_id in numbers], services.settings.sandbox
-    tasks, files = reading.tasks(session, ids), reading.outputs(session, ids)
-    changes = []
-    for number, task_id in numbers:
-        if task_id in tasks:
-            document = task_document(tasks[task_id], files[task_id], services.redactor, sandbox=sandbox)
-            changes.append(Change(number, document, to_json(document)))
-    return changes
+    documents = read_documents(services, session, [task_id for _, task_id in numbers])
+    shown = ((number, documents[task_id]) for number, task_id in numbers if task_id in documents)
+    return [Change(number, document, to_json(document)) for number, document in shown]
 
 
 class Reader:

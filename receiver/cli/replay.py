@@ -15,7 +15,7 @@ from receiver.cli.commands import cli
 from receiver.cli.runtime import print_message, print_result, run
 from receiver.cli.tasks import JsonFlag
 from receiver.core.messages import Outcome
-from receiver.documents import Document, format_timestamp, show
+from receiver.documents import Document, format_timestamp, replayed_document
 from receiver.services import Services
 from receiver.tasks.replay import replay
 from receiver.tasks.rereading import Change, Snapshot, carry_out, preview
@@ -57,15 +57,7 @@ def replay_stored(
 
 def _replay_one(delivery: int, *, as_json: bool) -> None:
     async def work(services: Services) -> Document:
-        found = await replay(services, delivery)
-        task = await show(services, found.task_id) if found.task_id else None
-        return {
-            "delivery": found.delivery,
-            "was": found.was.value,
-            "outcome": found.outcome.value,
-            "task": found.task_id,
-            "state": task["state"] if task else None,
-        }
+        return await replayed_document(services, await replay(services, delivery))
 
     result = run(work)
     about = f"task {result['task']} is {result['state']}" if result["task"] else "no task has the id that it names"

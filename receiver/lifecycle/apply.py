@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from receiver.core.amounts import to_millionths
+from receiver.core.attention import Reason
 from receiver.core.messages import Event, Outcome, Source
 from receiver.core.states import FINAL, SETTLED, State, Via, may_move
 from receiver.lifecycle.files import file_columns, relink
@@ -22,7 +23,7 @@ from receiver.lifecycle.transition import (
     write_changes,
 )
 from receiver.providers.results import drop_inputs
-from receiver.store import Transaction, journal, tasks
+from receiver.store import Transaction, attention, journal, tasks
 from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_EMPTY_SUCCESSES = 5
@@ -59,7 +60,11 @@ def apply(
         event, changes = replace(event, remote_id=None), None  # the answer to our own submission still counts
     report = _Report(tx, task, event, source, context, changes or {})
     report.facts = _learn(report)
-    return _carry_out(report, _decide(report))
+    decides = task.state in FINAL and task.pending is not None and _answers_pending(report)
+    decision = _decide(report)
+    if decides and event.state in (task.state, decision.target):  # the provider decided between two ends
+        decision = replace(decision, cleared=decision.cleared or Reason.CONTRADICTION)
+    return _carry_out(report, decision)
 
 
 def names_other_task(task: TaskRow, event: Event) -> bool:
@@ -117,7 +122,8 @@ class _Report:
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """What becomes of an event: its outcome, every column that it writes, and the state that its task moves to."""
+    """What becomes of an event: its outcome, every column that it writes, the state that its task moves to, and why a
+    person should look at it now, or need not any more."""
 
     outcome: Outcome
     changes: TaskChanges
@@ -125,6 +131,8 @@ class _Decision:
     outputs: tuple[OutputRow, ...] = ()
     fresh_links: tuple[OutputRow, ...] = ()
     note: str | None = None
+    raised: Reason | None = None
+    cleared: Reason | None = None
 
 
 # --- what an event fills in, also a late one
@@ -233,10 +241,12 @@ def _await_confirmation(report: _Report, meanwhile: State = State.SUBMITTED) -> 
     task, state = report.task, report.task.state
     pending = Pending(report.event, report.source, report.context.now, task.claim)
     facts: TaskChanges = report.facts | {"pending": pending.as_column()}
+    contradicts: TaskChanges = {}
     if state in FINAL and state is not report.event.state:
-        facts |= report.notices(_contradiction(report, "the task is checked"))
+        contradicts = report.notices(_contradiction(report, "the task is checked"))
     accepts = state in NOT_YET_ACCEPTED or (meanwhile is State.RUNNING and state is State.SUBMITTED)
-    return _needs_check(replace(report, facts=facts), meanwhile if accepts else None)
+    decision = _needs_check(replace(report, facts=facts | contradicts), meanwhile if accepts else None)
+    return replace(decision, raised=Reason.CONTRADICTION if contradicts else None)
 
 
 def _needs_check(report: _Report, target: State | None) -> _Decision:
@@ -277,8 +287,13 @@ def _told_again(report: _Report) -> _Decision:
     facts |= remove_notice(facts.get("notices", report.task.notices), NO_RESULT)
     if brings_result:
         facts["result"] = event.result
-    outputs = _output_rows(report) if brings_files else ()
-    return _Decision(Outcome.APPLIED, facts, outputs=outputs, note="The result arrived after the task had settled.")
+    return _Decision(
+        Outcome.APPLIED,
+        facts,
+        outputs=_output_rows(report) if brings_files else (),
+        note="The result arrived after the task had settled.",
+        cleared=Reason.PAID_WITHOUT_RESULT,
+    )
 
 
 def _is_asked_for_links(report: _Report) -> bool:
@@ -288,10 +303,11 @@ def _is_asked_for_links(report: _Report) -> bool:
 
 def _late(report: _Report) -> _Decision:
     """Write only what was empty; a final state that contradicts the one we have leaves a notice."""
-    facts = report.facts
+    contradicts: TaskChanges = {}
     if report.event.state in FINAL and report.task.state in FINAL:
-        facts = facts | report.notices(_contradiction(report, "nothing was changed"))
-    return _Decision(Outcome.LATE, facts)
+        contradicts = report.notices(_contradiction(report, "nothing was changed"))
+    raised = Reason.CONTRADICTION if contradicts else None
+    return _Decision(Outcome.LATE, report.facts | contradicts, raised=raised)
 
 
 def _moved(report: _Report, target: State) -> _Decision:
@@ -312,7 +328,11 @@ def _moved(report: _Report, target: State) -> _Decision:
         changes |= {"progress": 1.0, "result": report.event.result}
         changes |= _go_on_asking(report) if report.event.is_empty_success else {"empties": 0}
     outputs = _output_rows(report) if target is State.SUCCEEDED else ()
-    return _Decision(Outcome.APPLIED, changes | _contradicting_end(report, target), target, outputs)
+    contradicts = _contradicting_end(report, target)
+    raised = Reason.CONTRADICTION if contradicts else None
+    if target is State.SUCCEEDED and report.event.is_empty_success:
+        raised = Reason.PAID_WITHOUT_RESULT
+    return _Decision(Outcome.APPLIED, changes | contradicts, target, outputs, raised=raised)
 
 
 # --- parts of these
@@ -405,4 +425,17 @@ def _carry_out(report: _Report, decision: _Decision) -> Outcome:
     relink(tx, task.id, decision.fresh_links, context)
     if decision.note is not None:
         journal.note(tx, task.id, context.now, "note", {"text": decision.note})
+    _change_attention(report, decision)
     return decision.outcome
+
+
+def _change_attention(report: _Report, decision: _Decision) -> None:
+    """Put the task on the attention list, or take it off; what happens usually needs neither."""
+    tx, task, now = report.tx, report.task, report.context.now
+    if decision.cleared is not None:
+        attention.clear(tx, task.id, decision.cleared)
+    if decision.raised is not None:
+        attention.raise_reason(tx, task.id, decision.raised, now)
+    is_new = decision.target is State.FAILED or "charged" in decision.changes
+    if task.state is State.FAILED and is_new and (task.charged or 0) > 0:
+        attention.raise_reason(tx, task.id, Reason.CHARGED_BUT_FAILED, now)

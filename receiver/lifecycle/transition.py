@@ -8,17 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from receiver.core.attention import Reason
 from receiver.core.messages import Problem
 from receiver.core.redaction import redact_values
 from receiver.core.states import SETTLED, State, Via, may_move
 from receiver.lifecycle.schedule import Schedule
-from receiver.store import Transaction, journal, tasks
+from receiver.store import Transaction, attention, journal, tasks
 from receiver.store.reading import CLOCK_TOLERANCE
 from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_NOTICES = 20
 WAITING_NOTICES = ("Not sent:", "Not accepted yet:", "Waiting", "An attempt got no usable answer")
 """Beginnings of notices that say why a task waits to be sent; the history keeps the attempts themselves."""
+
+_NEEDS_ATTENTION = {State.UNCONFIRMED: Reason.UNCONFIRMED, State.EXPIRED: Reason.EXPIRED}
+"""States in which a person should look at a task."""
+_LEFT_BEHIND = {**_NEEDS_ATTENTION, State.FAILED: Reason.CHARGED_BUT_FAILED}
+"""Reasons to look at a task that are over when it leaves the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,10 @@ def transition(
     data = {"from": before.value, "to": target.value, "via": via.value}
     error = {"error": {"code": task.error_code, "message": task.error_message}} if why else {}
     journal.note(tx, task.id, context.now, "move", data | error)
+    if before in _LEFT_BEHIND:
+        attention.clear(tx, task.id, _LEFT_BEHIND[before])
+    if target in _NEEDS_ATTENTION:
+        attention.raise_reason(tx, task.id, _NEEDS_ATTENTION[target], context.now)
     return True
 
 

@@ -151,6 +151,33 @@ class Filter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Which callbacks to list: those before the number `before`, at most `limit`. Times in Unix milliseconds."""
+
+    provider: str | None = None
+    outcome: str | None = None
+    since: int | None = None
+    until: int | None = None
+    before: int | None = None
+    limit: int = 50
+
+
+def deliveries(session: Session, wanted: DeliveryFilter) -> list[Delivery]:
+    """List stored callbacks, newest first, without their bodies."""
+    query = select(Delivery).order_by(col(Delivery.id).desc()).limit(wanted.limit)
+    for column, value in ((Delivery.provider, wanted.provider), (Delivery.outcome, wanted.outcome)):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.since is not None:
+        query = query.where(Delivery.received_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(Delivery.received_at < wanted.until)
+    if wanted.before is not None:
+        query = query.where(col(Delivery.id) < wanted.before)
+    return list(session.exec(query.options(_without(Delivery, "body"), _without(Delivery, "headers"))))
+
+
 def brief_listing(session: Session, wanted: Filter) -> list[Task]:
     """List tasks for people: of each only what a line shows, with the beginning of its prompt."""
     query = _filtered(session, select(Task, func.substr(Task.prompt, 1, SHOWN_PROMPT)), wanted)
@@ -181,6 +208,12 @@ def listing_page(session: Session, wanted: Filter) -> tuple[list[Task], str | No
     tasks = list(session.exec(query.options(*map(_deferred, (Task.prompt, Task.pending)))))
     more = len(ids) < len(found) or len(ids) == wanted.limit
     return tasks, ids[-1] if ids and more else None
+
+
+def matching_ids(session: Session, wanted: Filter) -> list[str]:
+    """Return the ids of the tasks that match a filter, newest first."""
+    found = session.execute(_filtered(session, select(Task.id), wanted), execution_options=_caching(wanted))
+    return list(found.scalars())
 
 
 def _filtered(session: Session, query: Any, wanted: Filter) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
+from receiver.core.attention import Reason
 from receiver.core.errors import Conflict, NotFound, NotSent, ProviderError, StoreUnavailable, Unreadable
 from receiver.core.messages import Event, Problem, Remote, Source
 from receiver.core.states import SETTLED, State, Via
@@ -19,7 +20,7 @@ from receiver.lifecycle.pending import came_during, read_pending
 from receiver.lifecycle.spending_limits import never_sent
 from receiver.lifecycle.transition import Context, add_notices, deadline_counts_from, transition, write_changes
 from receiver.services import Services
-from receiver.store import Transaction, journal, reading, tasks
+from receiver.store import Transaction, attention, journal, reading, tasks
 from receiver.store.tables import Task
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.store.tasks import Claim
@@ -224,8 +225,10 @@ def expire(tx: Transaction, row: TaskRow, context: Context) -> None:
     pending = read_pending(row.pending)
     if pending is not None:
         apply(tx, row, pending.event, pending.source, context)
-        if row.pending is not None:  # it contradicts an end that only the provider itself can undo
-            write_changes(tx, row, context, add_notices(row.notices, UNDECIDED))
+        if row.pending is not None and (undecided := add_notices(row.notices, UNDECIDED)):
+            # It contradicts an end that only the provider itself can undo.
+            write_changes(tx, row, context, undecided)
+            attention.raise_reason(tx, row.id, Reason.CONTRADICTION, context.now)
     elif row.empties and row.state not in SETTLED:
         apply(tx, row, Event(State.SUCCEEDED), Source(Via.CHECK), context)
     if row.state not in SETTLED:

@@ -33,20 +33,32 @@ def status_of(error: ReceiverError) -> int:
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> Response:
-    """Return a problem document; its title is the name of the status."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
-    content = json.dumps(body).encode("ascii")
-    return Response(content, status, headers=headers, media_type="application/problem+json")
+    """Return a response with a problem document; its title is the name of the status."""
+    return _response(_document(status, detail, **more), headers)
 
 
 def problem_of(error: ReceiverError) -> Response:
+    """Return a response with the problem document of one of our exceptions."""
+    document = problem_document(error)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if document["status"] == 503 else None
+    return _response(document, headers)
+
+
+def problem_document(error: ReceiverError) -> dict[str, Any]:
     """Return the problem document of one of our exceptions."""
-    status = status_of(error)
     if isinstance(error, Invalid):
         faults = [{"loc": list(fault.loc), "msg": fault.msg} for fault in error.faults]
-        return problem(status, str(error), errors=faults)
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return problem(status, str(error), headers)
+        return _document(status_of(error), str(error), errors=faults)
+    return _document(status_of(error), str(error))
+
+
+def _response(document: dict[str, Any], headers: dict[str, str] | None) -> Response:
+    content = json.dumps(document).encode("ascii")
+    return Response(content, document["status"], headers=headers, media_type="application/problem+json")
+
+
+def _document(status: int, detail: str, **more: Any) -> dict[str, Any]:
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
 
 
 async def on_our_error(_request: Request, error: Exception) -> Response:

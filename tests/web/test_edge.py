@@ -49,6 +49,7 @@ def endpoints(routes: list[BaseRoute]) -> Iterator[tuple[str, str]]:
 
 
 async def ask(client: httpx.AsyncClient, method: str, path: str, **more: Any) -> httpx.Response:
+    method = "HEAD" if path == "/api/events" else method  # a GET of it has no end
     body = {"content": b"{}", "headers": {"Content-Type": "application/json"}} if path.startswith("/api") else {}
     return await client.request(method, path, **({} if method in ("GET", "HEAD") else body | more))
 
@@ -361,7 +362,7 @@ async def test_reading_changes_no_row(service: Service) -> None:
         for client in (service.stranger, browser, service.client):
             for method, path in endpoints(service.app.routes):
                 if method in ("GET", "HEAD"):
-                    await client.request(method, path)
+                    await ask(client, method, path)
     assert content(service) == before
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.web import callbacks
-from receiver.web.api import events, files, health, outputs, requests, tasks
+from receiver.web.api import batch, deliveries, events, files, health, outputs, requests, tasks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -82,6 +82,17 @@ OPERATIONS = (
     Operation("POST", "/api/tasks/{id}/outputs/{n}/link", outputs.link_output,
               "Make a link to an archived file that needs no token until it ends",
               {200: "Link", 400: "Problem", 404: "Problem", 422: "Problem"}, body=(requests.LinkBody,)),
+    Operation("POST", "/api/tasks/{id}/acknowledge", tasks.acknowledge_task,
+              "Take a task off the attention list until something new happens to it", {**_TASK, 422: "Problem"}),
+    Operation("POST", "/api/tasks/batch", batch.run_batch, "Do the same with many tasks, by their ids or by a filter",
+              {200: "Results", 400: "Problem", 409: "Problem", 422: "Problem", 503: "Problem"},
+              body=(requests.BatchBody,), keyed=True),
+    Operation("GET", "/api/attention", batch.list_attention, "List what a person should look at, most costly first",
+              {200: "Attention", 422: "Problem"}, query=requests.AttentionQuery),
+    Operation("GET", "/api/deliveries", deliveries.list_deliveries, "List callbacks of all tasks and accounts",
+              {200: "Deliveries", 422: "Problem"}, query=requests.DeliveriesQuery),
+    Operation("POST", "/api/deliveries/{id}/replay", deliveries.replay_delivery, "Read a stored callback again",
+              {200: "Replayed", 404: "Problem", 409: "Problem", 422: "Problem"}),
     Operation("POST", "/api/poll", tasks.poll, "Run one sweep over everything that is due, at most 50 s",
               {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", tasks.list_providers, "List providers, their models and prices",

@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver import __version__
+from receiver.core.attention import Reason
 from receiver.core.messages import Outcome
 from receiver.documents import TaskDocument
 from receiver.web.api.endpoints import OPERATIONS, Operation
-from receiver.web.api.requests import KEY, MAX_KEY
+from receiver.web.api.requests import KEY, MAX_KEY, inline
 
 _TEXT = {"type": ["string", "null"]}
 _TIME = {"type": ["string", "null"], "format": "date-time"}
@@ -47,6 +48,51 @@ SCHEMAS: dict[str, Any] = _task_schemas() | {
         },
     },
     "History": _record(events=_list_of("HistoryEvent")),
+    "Results": _record(
+        results={
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "ok"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "ok": {"type": "boolean"},
+                    "task": {"$ref": "#/components/schemas/Task"},
+                    "problem": {"$ref": "#/components/schemas/Problem"},
+                },
+            },
+        },
+        next=_TEXT,
+    ),
+    "Attention": _record(
+        items={
+            "type": "array",
+            "items": _record(
+                task={"$ref": "#/components/schemas/Task"},
+                reason={"enum": [reason.value for reason in Reason]},
+                since=_TIME,
+                advice={"type": "string"},
+                detail=_TEXT,
+            ),
+        },
+        counts={"type": "object", "additionalProperties": {"type": "integer"}},
+    ),
+    "Delivery": _record(
+        id={"type": "integer"},
+        task=_TEXT,
+        provider={"type": "string"},
+        received_at=_TIME,
+        outcome={"enum": [outcome.value for outcome in Outcome]},
+        remote_id=_TEXT,
+    ),
+    "Deliveries": _record(deliveries=_list_of("Delivery"), next=_TEXT),
+    "Replayed": _record(
+        delivery={"type": "integer"},
+        was={"enum": [outcome.value for outcome in Outcome]},
+        outcome={"enum": [outcome.value for outcome in Outcome]},
+        task=_TEXT,
+        state=_TEXT,
+    ),
     "Report": _record(**{n: {"type": "integer"} for n in ("submitted", "checked", "settled", "expired", "failed")}),
     "Providers": _record(providers={"type": "array", "items": _OBJECT}),
     "Balance": _record(name={"type": "string"}, credits={"type": "number"}),
@@ -167,18 +213,9 @@ def _query_parameters(query: type[BaseModel] | None) -> list[dict[str, Any]]:
     schema = query.model_json_schema()
     definitions = schema.get("$defs", {})
     return [
-        {"name": name, "in": "query", "required": False, "schema": _inlined(part, definitions)}
+        {"name": name, "in": "query", "required": False, "schema": inline(part, definitions)}
         for name, part in schema["properties"].items()
     ]
-
-
-def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    """Return a schema with pydantic's local definitions put where they are used: a parameter's schema has none."""
-    if isinstance(part, dict):
-        if "$ref" in part:
-            return definitions[part["$ref"].rsplit("/", 1)[1]]
-        return {name: _inlined(value, definitions) for name, value in part.items()}
-    return [_inlined(value, definitions) for value in part] if isinstance(part, list) else part
 
 
 def _headers(operation: Operation) -> list[dict[str, Any]]:

@@ -2,16 +2,28 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from starlette.requests import Request
 
 from receiver.core.catalog import RESERVED_NAMES
 from receiver.core.errors import Fault, Invalid
+from receiver.core.messages import Outcome
 from receiver.core.states import State
 from receiver.store.reading import Filter
+from receiver.tasks.batch import MAX_TASKS, Action
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -147,6 +159,90 @@ class ListQuery(BaseModel):
     cursor: Annotated[str, Field(pattern=r"^tsk_[0-9a-z]{26}$")] | None = None
 
 
+class BatchFilter(ListQuery):
+    """The filter of `POST /api/tasks/batch`: the parameters of the list, with a larger limit."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_TASKS)] = MAX_TASKS
+
+
+def inline(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema with pydantic's own definitions put where they are used: elsewhere nobody finds them."""
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return definitions[part["$ref"].rsplit("/", 1)[1]]
+        return {name: inline(value, definitions) for name, value in part.items()}
+    return [inline(value, definitions) for value in part] if isinstance(part, list) else part
+
+
+def _filter_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = BatchFilter.model_json_schema()
+    definitions = schema.pop("$defs")
+    schema = dict(inline(schema, definitions))
+    schema["properties"]["state"] = {"anyOf": [schema["properties"]["state"], definitions["State"]]}
+    return schema | {"patternProperties": {"^metadata[.]": {"type": "string"}}, "maxProperties": MAX_FILTERS}
+
+
+_NEEDS_IDS: JsonDict = {"required": ["ids"], "properties": {"ids": {"type": "array"}, "filter": _NULL}}
+_NEEDS_FILTER: JsonDict = {"required": ["filter"], "properties": {"filter": {"type": "object"}, "ids": _NULL}}
+
+
+class BatchBody(BaseModel):
+    """The body of `POST /api/tasks/batch`: one action, for tasks by their ids or by a filter."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "allOf": [
+                {"oneOf": [_NEEDS_IDS, _NEEDS_FILTER]},
+                {"anyOf": [{"properties": {"action": {"const": "retry"}}}, {"properties": {"max_credits": _NULL}}]},
+            ]
+        },
+    )
+
+    action: Annotated[Action, Field(strict=False), WithJsonSchema({"enum": [action.value for action in Action]})]
+    ids: (
+        Annotated[
+            list[Annotated[str, Field(max_length=60)]],
+            Field(min_length=1, max_length=MAX_TASKS, json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
+    filter: Annotated[dict[str, Any], WithJsonSchema(_filter_schema())] | None = None
+    max_credits: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if (self.ids is None) is (self.filter is None):
+            raise ValueError('give either "ids" or "filter"')
+        if self.ids is not None and len(set(self.ids)) < len(self.ids):
+            raise ValueError('"ids" names a task twice')
+        if self.max_credits is not None and self.action is not Action.RETRY:
+            raise ValueError('"max_credits" is only for the action "retry"')
+        return self
+
+
+class AttentionQuery(BaseModel):
+    """The query of `GET /api/attention`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class DeliveriesQuery(BaseModel):
+    """The query of `GET /api/deliveries`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str | None = None
+    outcome: Outcome | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
 def validate(model: type[M], given: Mapping[str, Any], place: str | None = None) -> M:
     """Return what was sent as a model; raises `Invalid` naming every field that is wrong."""
     if len(given) > MAX_FIELDS:
@@ -184,18 +280,38 @@ def read_filter(request: Request) -> Filter:
         else:
             single[name] = value
     refuse_many_filters(metadata)
-    query = validate(ListQuery, {**single, "state": states}, "query")
+    return _to_filter(validate(ListQuery, {**single, "state": states}, "query"), metadata)
+
+
+def _to_filter(query: ListQuery, metadata: Mapping[str, str]) -> Filter:
     return Filter(
         states=query.state,
         provider=query.provider,
         model=query.model,
         q=query.q,
         metadata=metadata,
-        since=None if query.since is None else round(query.since.timestamp() * 1000),
-        until=None if query.until is None else round(query.until.timestamp() * 1000),
+        since=to_milliseconds(query.since),
+        until=to_milliseconds(query.until),
         before=query.cursor,
         limit=query.limit,
     )
+
+
+def to_milliseconds(time: datetime | None) -> int | None:
+    """Return a time in Unix milliseconds."""
+    return None if time is None else round(time.timestamp() * 1000)
+
+
+def read_batch_filter(given: Mapping[str, Any]) -> Filter:
+    """Return the filter of a batch, which has the parameters of the list; a single state may stand without a list."""
+    metadata = {name.removeprefix(METADATA): value for name, value in given.items() if name.startswith(METADATA)}
+    if wrong := [name for name, value in metadata.items() if not isinstance(value, str)]:
+        raise Invalid([Fault(("filter", METADATA + wrong[0]), "must be a text")])
+    refuse_many_filters(metadata)
+    fields = {name: value for name, value in given.items() if not name.startswith(METADATA)}
+    if isinstance(fields.get("state"), str):
+        fields["state"] = [fields["state"]]
+    return _to_filter(validate(BatchFilter, fields, "filter"), metadata)
 
 
 def refuse_many_filters(metadata: Mapping[str, str]) -> None:

@@ -22,6 +22,7 @@ from receiver.services import Services
 from receiver.store import Session, reading
 from receiver.store.tables import Task
 from receiver.tasks import adoption, poller, submission
+from receiver.tasks.acknowledgement import acknowledge
 from receiver.tasks.checks import check_now
 from receiver.tasks.submission import NewTask
 from receiver.web import access
@@ -93,7 +94,7 @@ async def get_history(request: Request) -> Response:
 
 async def check_task(request: Request) -> Response:
     """POST /api/tasks/{id}/check."""
-    await _require_no_body(request)
+    await require_no_body(request)
     services, task_id = _services(request), request.path_params["id"]
     await check_now(services, task_id)
     return json_response(await show(services, task_id))
@@ -101,14 +102,14 @@ async def check_task(request: Request) -> Response:
 
 async def retry_task(request: Request) -> Response:
     """POST /api/tasks/{id}/retry."""
-    await _require_no_body(request)
+    await require_no_body(request)
     services, key = _services(request), requests.idempotency_key(request)
     return await _created(request, *await submission.retry(services, request.path_params["id"], key))
 
 
 async def cancel_task(request: Request) -> Response:
     """POST /api/tasks/{id}/cancel."""
-    await _require_no_body(request)
+    await require_no_body(request)
     services, task_id = _services(request), request.path_params["id"]
     await submission.cancel(services, task_id)
     return json_response(await show(services, task_id))
@@ -127,9 +128,17 @@ async def adopt_task(request: Request) -> Response:
     return json_response(await show(services, task_id))
 
 
+async def acknowledge_task(request: Request) -> Response:
+    """POST /api/tasks/{id}/acknowledge."""
+    await require_no_body(request)
+    services, task_id = _services(request), request.path_params["id"]
+    await acknowledge(services, task_id)
+    return json_response(await show(services, task_id))
+
+
 async def poll(request: Request) -> Response:
     """POST /api/poll."""
-    await _require_no_body(request)
+    await require_no_body(request)
     services, report, stop = _services(request), Counter[str](), asyncio.Event()
     sweeping = services.background.start(poller.sweep(services, report, stop))
     # Requests that were started by the last claim may take one more timeout.
@@ -168,7 +177,7 @@ def _services(request: Request) -> Services:
     return services
 
 
-async def _require_no_body(request: Request) -> None:
+async def require_no_body(request: Request) -> None:
     """Raise unless the caller is authorised and sent no query and at most an empty JSON object."""
     await access.require_api(request)
     requests.refuse_query(request)
