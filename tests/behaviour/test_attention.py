@@ -10,7 +10,7 @@ from tests.behaviour.families import APIXO, REVID, RIVYA
 from tests.behaviour.provider import Provider, says, slams
 from tests.behaviour.service import Service, Stage, Task
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.row("B17")]
 
 URL = "https://files.example.com/a.mp4"
 DAY = 86_400

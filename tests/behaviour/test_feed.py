@@ -15,7 +15,7 @@ from tests.behaviour.listener import Event, listening
 from tests.behaviour.service import TOKEN, Service
 from tests.measuring import HANG, move_on
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.row("B16")]
 
 URL = "https://files.example.com/a.mp4"
 

@@ -8,7 +8,7 @@ from receiver.store import Store
 
 from . import feeding
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.row("B16")]
 
 
 @pytest.mark.parametrize("holds", feeding.ALL, ids=lambda each: each.__name__.removeprefix("assert_"))

@@ -404,6 +404,7 @@ async def test_hostile_ids_are_waited_for_like_others(store: Store) -> None:
     await assert_hostile_ids_are_waited_for_like_others(store)
 
 
+@pytest.mark.row("B16")
 @pytest.mark.parametrize("holds", feeding.ALL, ids=lambda each: each.__name__.removeprefix("assert_"))
 async def test_the_feed_holds(store: Store, holds: Callable[[Store], Awaitable[None]]) -> None:
     await holds(store)
@@ -418,6 +419,7 @@ FOR EACH ROW WHEN (NEW.id = 'tsk_slow') EXECUTE FUNCTION wait_for_the_test()
 _WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 
 
+@pytest.mark.row("B16")
 async def test_numbers_are_given_in_the_order_of_commits_by_several_processes(
     server: str, other: Engine, store: Store
 ) -> None:
