@@ -151,8 +151,8 @@ async def read_stats(services: Services) -> Document:
 def read_documents(services: Services, session: Session, task_ids: Sequence[str]) -> dict[str, TaskDocument]:
     """Return the documents of some tasks by id, inside of a read."""
     rows, files = reading.tasks(session, task_ids), reading.outputs(session, task_ids)
-    redactor, sandbox = services.redactor, services.settings.sandbox
-    return {each: task_document(row, files[each], redactor, sandbox=sandbox) for each, row in rows.items()}
+    redactor, settings = services.redactor, services.settings
+    return {each: task_document(row, files[each], redactor, settings) for each, row in rows.items()}
 
 
 def _task_with_outputs(session: Session, task_id: str) -> tuple[Task, list[Output]] | None:
@@ -305,11 +305,11 @@ async def replayed_document(services: Services, replayed: Replayed) -> Document:
 
 def attention_document(services: Services, session: Session, most: int) -> Document:
     """Return the attention list with at most so many items, inside of a read; the counts are of the whole list."""
-    items, sandbox = attention.list_items(session, most), services.settings.sandbox
+    items = attention.list_items(session, most)
     files = reading.outputs(session, list({item.task.id for item in items}))
     shown = [
         {
-            "task": task_document(item.task, files[item.task.id], services.redactor, sandbox=sandbox),
+            "task": task_document(item.task, files[item.task.id], services.redactor, services.settings),
             "reason": item.reason,
             "since": format_timestamp(item.since),
             "advice": advise(item.reason, may_have_cost=item.task.may_have_cost),

@@ -8,20 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from receiver.core.attention import Reason
 from receiver.core.errors import DownloadBroken, DownloadError, LinkDead, LinkRefused
 from receiver.core.messages import Output
 from receiver.lifecycle.schedule import delay
 from receiver.lifecycle.transition import Context, write_changes
-from receiver.store import Transaction, files, journal, tasks
+from receiver.store import Transaction, attention, files, journal, tasks
 from receiver.store.files import FileRow
 
 FIRST_PAUSE = 3.0
 LONGEST_PAUSE = 600.0
 """Seconds between two tries of a download."""
+OF_STORAGE = "RECEIVER_ARCHIVE"
+"""What every problem of our own storage names."""
 FULL_PAUSE = 60.0
 """Seconds until a storage without room is looked at again."""
 FRESH_LINK_SECONDS = 120.0
 """For how long the provider is asked for a new link before the old one is tried once more."""
+TRIES_BEFORE_ATTENTION = 10
+"""Failed tries of one download after which a person should look: by then it has failed for ten minutes."""
 UNKNOWN_END = 72 * 3600.0
 """Seconds for which a link is tried whose end no document gives."""
 
@@ -67,6 +72,7 @@ def file_stored(tx: Transaction, row: FileRow, found: StoredFile, context: Conte
         fetch_leased_until=None,
     )
     if stored:
+        attention.clear(tx, row.task_id, *_reasons_over(tx, row.task_id))
         words = f"Output {row.position} was stored: {found.size:,} bytes, {found.media_type}."
         journal.note(tx, row.task_id, context.now, "note", {"text": words})
     return stored
@@ -77,14 +83,10 @@ def storage_failed(tx: Transaction, row: FileRow, problem: str, context: Context
     if context.now >= _end(row):
         _give_up(tx, row, f"{problem} Until its link ended, it could not be stored.", context)
         return
-    pause = round(FULL_PAUSE * 1000)
-    files.change(
-        tx,
-        row,
-        problem=problem,
-        fetch_at=min(context.now + pause, max(_end(row), context.now)),
-        fetch_leased_until=None,
-    )
+    later = min(context.now + round(FULL_PAUSE * 1000), _end(row))
+    is_news = OF_STORAGE not in (row.problem or "")
+    if files.change(tx, row, problem=problem, fetch_at=later, fetch_leased_until=None) and is_news:
+        attention.raise_reason(tx, row.task_id, Reason.NOT_ARCHIVED, context.now, problem)
 
 
 def download_failed(tx: Transaction, row: FileRow, error: DownloadError, context: Context) -> tuple[bool, bool]:
@@ -118,7 +120,11 @@ def _ask_for_fresh_links(tx: Transaction, row: FileRow, words: str, context: Con
 
 def _retry(tx: Transaction, row: FileRow, words: str, at: int, **values: Any) -> bool:
     tried = row.fetch_tries + 1
-    return files.change(tx, row, problem=words, fetch_at=at, fetch_tries=tried, fetch_leased_until=None, **values)
+    if not files.change(tx, row, problem=words, fetch_at=at, fetch_tries=tried, fetch_leased_until=None, **values):
+        return False
+    if tried == TRIES_BEFORE_ATTENTION:
+        attention.raise_reason(tx, row.task_id, Reason.NOT_ARCHIVED, at, words)
+    return True
 
 
 def _give_up(tx: Transaction, row: FileRow, words: str, context: Context) -> bool:
@@ -128,7 +134,16 @@ def _give_up(tx: Transaction, row: FileRow, words: str, context: Context) -> boo
     if failed:
         text = f"Output {row.position} was not stored: {words}"
         journal.note(tx, row.task_id, context.now, "note", {"text": text})
+        attention.clear(tx, row.task_id, Reason.NOT_ARCHIVED)
+        attention.raise_reason(tx, row.task_id, Reason.RESULT_LOST, context.now, words)
     return failed
+
+
+def _reasons_over(tx: Transaction, task_id: str) -> list[str]:
+    """Return the reasons to look at a task that a file which is stored now has ended, unless another file has them."""
+    left = files.states(tx, task_id)
+    ended = {Reason.NOT_ARCHIVED: files.WAITING, Reason.RESULT_LOST: files.FAILED}
+    return [reason for reason, state in ended.items() if state not in left]
 
 
 def _end(row: FileRow) -> int:

@@ -59,6 +59,7 @@ _FIELDS = (
     OUTPUT.c.host,
     OUTPUT.c.expires_at,
     OUTPUT.c.archive,
+    OUTPUT.c.problem,
     OUTPUT.c.stored,
     OUTPUT.c.fetch_at,
     OUTPUT.c.fetch_tries,
@@ -86,7 +87,7 @@ _RELINK = update(OUTPUT).where(
 )
 _FETCH_AGAIN = (
     update(OUTPUT)
-    .where(OUTPUT.c.id == bindparam("output_id"), OUTPUT.c.archive.in_((FAILED, OFF)))
+    .where(OUTPUT.c.id == bindparam("output_id"), or_(OUTPUT.c.archive == FAILED, OUTPUT.c.archive == OFF))
     .values(archive=WAITING, problem=None, fetch_at=bindparam("now"), fetch_tries=0, link_refreshed=False)
 )
 
@@ -103,6 +104,7 @@ class FileRow:
     host: str
     expires_at: int | None
     archive: str
+    problem: str | None
     stored: str | None
     fetch_at: int | None
     fetch_tries: int

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from receiver.archive import fetch
+from receiver.archive.archiver import Archiver
 from receiver.lifecycle import files as lifecycle
 from tests.archive.conftest import ID, Site
 from tests.archive.file_server import (
@@ -28,7 +29,7 @@ from tests.archive.file_server import (
 from tests.behaviour import provider as scripts
 from tests.behaviour.families import REVID
 from tests.behaviour.service import Stage, milliseconds
-from tests.measuring import move_on
+from tests.measuring import HANG, POLL_INTERVAL, move_on
 
 pytestmark = pytest.mark.anyio
 
@@ -268,6 +269,38 @@ async def test_a_dead_link_is_tried_once_more_when_the_provider_cannot_name_anot
     await site.service.until_checked(task["id"])
     site.service.clock.advance(lifecycle.FRESH_LINK_SECONDS)
     await site.until_output(task["id"], "stored")
+
+
+async def test_a_lost_result_is_on_the_attention_list_until_it_is_stored(site: Site, host: FileServer) -> None:
+    task = await site.succeeded(host.at("/a.mp4", says(404)))
+    await site.until_output(task["id"], "failed")
+    assert await _attention(site) == [(task["id"], "result_lost")]
+    host.at("/a.mp4", serves(MP4))
+    services = site.service.app.state.services
+    await Archiver(services, services.storage).fetch_now(1, task["id"])
+    await site.until_output(task["id"], "stored")
+    assert await _attention(site) == []
+
+
+async def test_a_storage_without_room_is_on_the_attention_list_once(stage: Stage, host: FileServer) -> None:
+    async with stage.serve(ARCHIVE=None, ARCHIVE_KEEP_FREE=str(2**60)) as service:
+        site = Site(service, stage)
+        task = await site.succeeded(host.at("/a.mp4", serves(MP4)))
+        await site.until_problem(task["id"], "RECEIVER_ARCHIVE_KEEP_FREE")
+        assert await _attention(site) == [(task["id"], "not_archived")]
+        await service.post(f"/api/tasks/{task['id']}/acknowledge")
+        service.clock.advance(lifecycle.FULL_PAUSE)
+        await host.until_asked(2)
+        given_back = "SELECT count(*) FROM output WHERE fetch_at > ? AND fetch_leased_until IS NULL"
+        async with asyncio.timeout(HANG):
+            while service.database.rows(given_back, service.clock.now) != [(1,)]:
+                await asyncio.sleep(POLL_INTERVAL)
+        assert await _attention(site) == []
+
+
+async def _attention(site: Site) -> list[tuple[str, str]]:
+    items = (await site.service.client.get("/api/attention")).json()["items"]
+    return [(item["task"]["id"], item["reason"]) for item in items]
 
 
 async def test_a_broken_download_never_changes_the_state_of_its_task(site: Site, host: FileServer) -> None:

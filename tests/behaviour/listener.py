@@ -40,7 +40,7 @@ class Listener:
         """Return the next event or comment."""
         await self._until(lambda: "\n\n" in self._text)
         block, _, self._text = self._text.partition("\n\n")
-        fields = dict(line.split(": ", 1) if ": " in line else (line, "") for line in block.split("\n"))
+        fields = {name: value for name, _, value in (line.partition(": ") for line in block.split("\n"))}
         if "event" not in fields:
             assert block.startswith(":"), block
             return Event(None)

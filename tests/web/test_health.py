@@ -162,7 +162,7 @@ async def test_openapi_describes_both_orders_and_links_a_new_task_to_its_operati
     ]
     known = {operation["operationId"] for methods in openapi["paths"].values() for operation in methods.values()}
     links = create["responses"]["201"]["links"]
-    of_a_task = {"get_task", "get_history", "check_task", "retry_task", "cancel_task", "adopt_task"}
+    of_a_task = {"get_task", "get_history", "check_task", "retry_task", "cancel_task", "adopt_task", "acknowledge_task"}
     assert of_a_task == set(links) <= known
 
 

@@ -13,7 +13,7 @@ from receiver.tasks.batch import Batch, Result
 from receiver.tasks.submission import digest_of
 from receiver.web import access
 from receiver.web.api import requests
-from receiver.web.api.tasks import json_response
+from receiver.web.api.responses import json_response
 from receiver.web.bodies import read_json
 from receiver.web.problems import problem_document
 

@@ -11,7 +11,8 @@ from receiver.store.reading import DeliveryFilter
 from receiver.tasks.replay import replay
 from receiver.web import access
 from receiver.web.api import requests
-from receiver.web.api.tasks import json_response, require_no_body
+from receiver.web.api.responses import json_response
+from receiver.web.api.tasks import require_no_body
 
 MAX_DIGITS = 18
 """Digits of a delivery's number; a longer one is no number of ours."""
