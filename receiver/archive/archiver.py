@@ -23,8 +23,8 @@ POLL_INTERVAL = 0.5
 """Seconds between two looks for files that are due."""
 FROM_ONE_HOST = 6
 """Downloads at once from one host."""
-LEASE_SECONDS = 60.0
-RENEW_SECONDS = 15.0
+LEASE_SECONDS = 30.0
+RENEW_SECONDS = 8.0
 
 
 class Archiver:

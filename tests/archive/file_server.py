@@ -124,6 +124,8 @@ class FileServer:
 
     port: int = 0
     asked: list[Asked] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
     _scripts: dict[str, list[Script]] = field(default_factory=dict)
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _visited: asyncio.Event = field(default_factory=asyncio.Event)
@@ -162,7 +164,12 @@ class FileServer:
             self.asked.append(asked)
             self._visited.set()
             scripts = self._scripts.get(asked.path) or [says(404)]
-            await (scripts.pop(0) if len(scripts) > 1 else scripts[0])(Visit(asked, writer, self._closing))
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            try:
+                await (scripts.pop(0) if len(scripts) > 1 else scripts[0])(Visit(asked, writer, self._closing))
+            finally:
+                self.at_once -= 1
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()

@@ -90,6 +90,7 @@ async def test_several_files_of_a_task_are_stored_apart(site: Site, host: FileSe
 # --- what is not a file
 
 
+@pytest.mark.row("E10")
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -122,6 +123,7 @@ async def test_what_is_no_file_is_tried_again_and_then_given_up(
     assert words in answer.json()["detail"]
 
 
+@pytest.mark.row("E9")
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -137,6 +139,7 @@ async def test_a_link_that_must_not_be_followed_is_given_up_at_once(site: Site, 
     assert words in output["problem"]
 
 
+@pytest.mark.row("E8")
 async def test_redirects_are_followed_five_times_and_checked_each_time(site: Site, host: FileServer) -> None:
     host.at("/end.mp4", serves(MP4))
     for number in range(6):
@@ -146,11 +149,13 @@ async def test_redirects_are_followed_five_times_and_checked_each_time(site: Sit
     assert "redirects" in (await site.until_output(task["id"], "failed", 1))["problem"]
 
 
+@pytest.mark.row("E8")
 async def test_a_redirect_into_a_forbidden_place_is_not_followed(site: Site, host: FileServer) -> None:
     task = await site.succeeded(host.at("/a", leads_to("http://169.254.169.254/latest")))
     assert "not a public address" in (await site.until_output(task["id"], "failed"))["problem"]
 
 
+@pytest.mark.row("E8")
 async def test_cookies_and_credentials_are_never_sent(site: Site, host: FileServer) -> None:
     host.at("/b.mp4", serves(MP4))
     task = await site.succeeded(host.at("/a.mp4", says(302, Location="/b.mp4", Set_Cookie="a=b")))
@@ -163,6 +168,7 @@ async def test_cookies_and_credentials_are_never_sent(site: Site, host: FileServ
 # --- bounds
 
 
+@pytest.mark.row("E13")
 async def test_a_file_above_the_limit_is_given_up_before_and_while_it_is_downloaded(
     stage: Stage, host: FileServer
 ) -> None:
@@ -175,6 +181,7 @@ async def test_a_file_above_the_limit_is_given_up_before_and_while_it_is_downloa
         assert site.files() == []
 
 
+@pytest.mark.row("E13")
 async def test_a_compressed_file_is_stored_as_it_is_and_a_bomb_is_given_up(site: Site, host: FileServer) -> None:
     packed, bomb = zlib.compress(LARGE), zlib.compress(bytes(64 * 1024 * 1024))
     task = await site.succeeded(
@@ -186,6 +193,7 @@ async def test_a_compressed_file_is_stored_as_it_is_and_a_bomb_is_given_up(site:
     assert "compressed" in (await site.until_output(task["id"], "failed", 1))["problem"]
 
 
+@pytest.mark.row("E13")
 async def test_a_server_that_hangs_is_left_and_tried_again(site: Site, host: FileServer) -> None:
     url = host.at("/a.mp4", hangs(), hangs(head(200, Content_Length=5000) + MP4[:100]), serves(MP4))
     task = await site.succeeded(url)
@@ -197,6 +205,7 @@ async def test_a_server_that_hangs_is_left_and_tried_again(site: Site, host: Fil
     await site.until_output(task["id"], "stored")
 
 
+@pytest.mark.row("A7")
 async def test_a_full_disk_keeps_files_waiting_and_says_so(stage: Stage, host: FileServer) -> None:
     async with stage.serve(ARCHIVE=None, ARCHIVE_KEEP_FREE=str(2**60)) as service:
         site = Site(service, stage)
@@ -293,7 +302,7 @@ async def test_a_storage_without_room_is_on_the_attention_list_once(stage: Stage
         await host.until_asked(2)
         given_back = "SELECT count(*) FROM output WHERE fetch_at > ? AND fetch_leased_until IS NULL"
         async with asyncio.timeout(HANG):
-            while service.database.rows(given_back, service.clock.now) != [(1,)]:
+            while service.database.rows(given_back, service.clock.now) != [(1,)]:  # noqa: ASYNC110 - the database
                 await asyncio.sleep(POLL_INTERVAL)
         assert await _attention(site) == []
 
@@ -312,6 +321,7 @@ async def test_a_broken_download_never_changes_the_state_of_its_task(site: Site,
 # --- leases
 
 
+@pytest.mark.row("A7")
 async def test_a_restart_goes_on_with_what_it_left(stage: Stage, host: FileServer) -> None:
     url = host.at("/a.mp4", hangs(head(200, Content_Length=len(MP4)) + MP4[:50]), serves(MP4))
     async with stage.serve(ARCHIVE=None, ARCHIVE_KEEP_FREE="0") as service:
@@ -323,6 +333,7 @@ async def test_a_restart_goes_on_with_what_it_left(stage: Stage, host: FileServe
         assert len(site.files()) == 1
 
 
+@pytest.mark.row("B4")
 async def test_two_services_download_each_file_once(stage: Stage, host: FileServer, tmp_path: Path) -> None:
     urls = [host.at(f"/{number}.mp4", serves(MP4)) for number in range(30)]
     more: dict[str, str | None] = {"ARCHIVE": None, "ARCHIVE_KEEP_FREE": "0"}

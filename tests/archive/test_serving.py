@@ -141,6 +141,7 @@ async def test_a_file_that_somebody_deleted_is_told(site: Site, path: str) -> No
     assert "gone" in answer.json()["detail"]
 
 
+@pytest.mark.row("E10")
 async def test_what_is_no_media_is_only_ever_an_attachment(site: Site, host: FileServer) -> None:
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
     task = await site.succeeded(host.at("/a.png", serves(svg, kind="image/svg+xml")), host.at("/b.png", serves(PNG)))

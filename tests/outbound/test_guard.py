@@ -21,6 +21,9 @@ from tests.torture.harness import corpus
 PUBLIC = "93.184.216.34"
 
 
+pytestmark = pytest.mark.row("E9")
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -22,7 +22,7 @@ CLIENTS = 16
 TOKEN, SECRET = "a-token-for-the-tests", "a-secret-key-for-the-torture-bench"
 AGAIN = 0.05
 """Seconds until what was not answered is sent again."""
-SETTINGS = {"RECEIVER_SECRET_KEYS": SECRET, "RECEIVER_API_TOKENS": TOKEN}
+SETTINGS = {"RECEIVER_SECRET_KEYS": SECRET, "RECEIVER_API_TOKENS": TOKEN, "RECEIVER_ARCHIVE": "off"}
 
 
 @dataclass(frozen=True)
