@@ -66,6 +66,7 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
     app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan)
     app.state.body_budget = BodyBudget(max(BODIES_BYTES, 4 * settings.max_callback_bytes))
     app.state.login_throttle = LoginThrottle()
+    app.state.posters = None
     app.router.redirect_slashes = False  # such a redirect would name whatever host the request named
     app.add_middleware(SecurityHeaders)
     if settings.path_prefix:

@@ -1,6 +1,7 @@
 """What every place for files can do. `archive` writes to it, `web` and `cli` read from it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 from receiver.core.errors import ReceiverError
@@ -52,6 +53,14 @@ class Storage(Protocol):
 
     def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes of a file from `start` to before `end`. Raises `FileMissing` and `StorageError`."""
+        ...
+
+    async def load(self, name: str, most: int) -> bytes:
+        """Return a small file, at most so many bytes of it. Raises `FileMissing` and `StorageError`."""
+        ...
+
+    def local_path(self, name: str) -> Path | None:
+        """Return where a file is on this machine, if it is."""
         ...
 
     async def delete(self, name: str) -> None:

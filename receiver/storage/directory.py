@@ -60,6 +60,19 @@ class Directory:
         finally:
             os.close(file)
 
+    async def load(self, name: str, most: int) -> bytes:
+        """Return a small file, at most so many bytes of it. Raises `FileMissing` and `StorageError`."""
+
+        def read() -> bytes:
+            with (self._path / name).open("rb") as file:
+                return file.read(most)
+
+        return await self.on_thread(read)
+
+    def local_path(self, name: str) -> Path:
+        """Return where a file is."""
+        return self._path / name
+
     async def delete(self, name: str) -> None:
         """Remove a file, if it is there. Raises `StorageError`.
 

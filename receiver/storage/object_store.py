@@ -63,6 +63,14 @@ class ObjectStore:
             yield piece
             start = upto
 
+    async def load(self, name: str, most: int) -> bytes:
+        """Return a small file, at most so many bytes of it. Raises `FileMissing` and `StorageError`."""
+        found = await self.run(obstore.get_async(self._store, name, options={"range": (0, most)}))
+        return bytes(await self.run(found.bytes_async()))
+
+    def local_path(self, name: str) -> None:
+        """Return nothing: it is not on this machine."""
+
     async def delete(self, name: str) -> None:
         """Remove a file, if it is there. Raises `StorageError`."""
         with contextlib.suppress(FileMissing):

@@ -157,8 +157,10 @@ async def test_the_page_of_a_task_shows_what_is_stored_from_here(site: Site, hos
     for number in (0, 1):
         await site.until_output(task["id"], "stored", number)
     page = await _page(site, f"/tasks/{task['id']}")
-    assert f'src="/api/tasks/{task["id"]}/outputs/0"' in page
-    assert f'<video controls preload="none" src="/api/tasks/{task["id"]}/outputs/1"' in page
+    path = f"/api/tasks/{task['id']}/outputs"
+    assert f'href="{path}/0"' in page
+    assert f'src="{path}/0/poster"' in page
+    assert f'poster="{path}/1/poster" src="{path}/1"' in page
     assert "Stored: video/mp4" in page
 
 

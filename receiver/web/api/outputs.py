@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from receiver.archive.posters import Posters
 from receiver.core.errors import NotFound
 from receiver.documents import format_timestamp, output_path
 from receiver.services import Services
@@ -68,6 +69,23 @@ async def get_output(request: Request) -> Response:
         return Response(status_code=status, headers=headers, media_type=output.media_type)
     body = await _opened(storage.read(name, part.start, part.end))
     return StreamingResponse(body, status, headers, media_type=output.media_type)
+
+
+async def get_poster(request: Request) -> Response:
+    """GET /api/tasks/{id}/outputs/{n}/poster."""
+    await access.require_api(request)
+    requests.refuse_query(request)
+    services: Services = request.app.state.services
+    output, storage = await _stored_output(request, services)
+    posters: Posters = request.app.state.posters or Posters(storage)
+    request.app.state.posters = posters
+    kind = (output.media_type or "").partition("/")[0]
+    if kind not in ("image", "video"):
+        raise NotFound(f"Output {output.position} is neither an image nor a video, so it has no poster.")
+    poster = await posters.get(output.stored or "", output.bytes or 0, kind)
+    if poster is None:
+        raise NotFound(f"No poster can be made of output {output.position}; the log says why.")
+    return Response(poster, headers=_HEADERS, media_type="image/webp")
 
 
 async def link_output(request: Request) -> Response:
