@@ -27,9 +27,9 @@ _ADVICE: Mapping[str, str] = {
     " the provider before you order it again.",
     Reason.PAID_WITHOUT_RESULT: "The provider reported success, but delivered no result. Ask the provider for the"
     " result or a refund; a result that still arrives is kept.",
-    Reason.RESULT_LOST: "A file of the result could not be archived, and is not tried again. Get it from the provider's"
-    " link if that still works, or ask the provider for it; `receiver archive --missing` tries once more.",
-    Reason.NOT_ARCHIVED: "A file of the result is not archived yet, and it is tried again. Mend what the detail names, or"
+    Reason.RESULT_LOST: "A file of the result could not be archived, and is not tried again. Get it from the"
+    " provider's link if that still works, or ask the provider; `receiver archive --missing` tries once more.",
+    Reason.NOT_ARCHIVED: "A file of the result is not archived yet. It is tried again. Mend what the detail names, or"
     " download the file from the provider's link before that ends.",
     Reason.CONTRADICTION: "The provider reported two different ends of this task. Look in the provider's own list of"
     " tasks which one is true; the task keeps the one that it shows.",
