@@ -1,6 +1,7 @@
-"""HMAC signatures of callbacks: several keys, a replay window, constant time. Pure.
+"""HMAC signatures of callbacks, and of our own messages: several keys, a replay window, constant time. Pure.
 
-Providers call it from `verify` with the current time. Whatever a header holds, a check raises only `Forged`.
+Providers call it from `verify` with the current time, notifications to sign. Whatever a header holds, a check raises
+only `Forged`.
 """
 
 import base64
@@ -35,7 +36,7 @@ def require_signature(given: Iterable[str], signed: bytes, keys: Iterable[bytes]
     The texts are compared undecoded, so that each signature has only one spelling.
     """
     candidates = [_bytes(text) for text in given]
-    expected = [base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()) for key in keys]
+    expected = [_sign(signed, key) for key in keys]
     fits = [hmac.compare_digest(candidate, one) for candidate in candidates for one in expected]
     if not any(fits):
         raise Forged("The signature is missing or wrong.")
@@ -56,6 +57,19 @@ def require_standard_webhook(headers: Mapping[str, str], body: bytes, keys: Iter
     require_signature(given, b".".join((_bytes(message), time.encode(), body)), keys)
 
 
+def sign_standard_webhook(message_id: str, seconds: int, body: bytes, keys: Iterable[bytes]) -> dict[str, str]:
+    """Return the headers of a message after Standard Webhooks, with one `v1` signature for each key.
+
+    `seconds` is the time of this try, in Unix seconds.
+    """
+    signed = b".".join((_bytes(message_id), str(seconds).encode(), body))
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(seconds),
+        "webhook-signature": " ".join(f"v1,{_sign(signed, key).decode()}" for key in keys),
+    }
+
+
 def parse_webhook_secret(secret: str) -> bytes:
     """Return the key in a Standard Webhooks secret: base64 after `whsec_`, else the text itself.
 
@@ -72,6 +86,17 @@ def parse_webhook_secret(secret: str) -> bytes:
     if not key:
         raise ValueError("must not be empty")
     return key
+
+
+def require_webhook_secret(secret: str) -> None:
+    """Raise `ValueError` unless a secret of our own is written as Standard Webhooks wants it."""
+    if not secret.startswith(SECRET_PREFIX):
+        raise ValueError(f"must begin with {SECRET_PREFIX}, followed by base64")
+    parse_webhook_secret(secret)
+
+
+def _sign(signed: bytes, key: bytes) -> bytes:
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
 
 
 def _bytes(text: str) -> bytes:

@@ -7,7 +7,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.core.ids import new_id
+from receiver.core.ids import new_id, new_message_id
 
 NOW = 1_795_176_000_000
 SHAPE = re.compile(r"tsk_[0-9a-z]{26}")
@@ -48,3 +48,9 @@ def test_ids_of_several_processes_do_not_meet() -> None:
     ]
     ids = [task_id for process in processes for task_id in process.communicate()[0].split()]
     assert len(set(ids)) == len(ids) == 15_000
+
+
+def test_ids_of_messages_sort_by_their_times() -> None:
+    made = [new_message_id(NOW + passed) for passed in range(1000)]
+    assert made == sorted(set(made))
+    assert all(re.fullmatch(r"msg_[0-9a-z]{26}", message_id) for message_id in made)

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.core.errors import Forged
-from receiver.core.signatures import parse_webhook_secret, require_recent, require_signature, require_standard_webhook
+from receiver.core.signatures import (
+    parse_webhook_secret,
+    require_recent,
+    require_signature,
+    require_standard_webhook,
+    sign_standard_webhook,
+)
 
 pytestmark = pytest.mark.row("C4")
 
@@ -301,3 +307,21 @@ def test_nothing_but_forged_comes_out_of_any_header(
     headers = {"webhook-id": message, "webhook-timestamp": time_, "webhook-signature": signature}
     with pytest.raises(Forged):
         require_standard_webhook(headers, body, [b"a key that nobody knows"], now)
+
+
+# --- our own signatures
+
+
+@pytest.mark.row("C6")
+def test_our_messages_are_signed_as_the_published_vectors_are_once_with_each_secret() -> None:
+    for vector in VECTORS:
+        keys = [b"another-secret-of-24-bytes", parse_webhook_secret(vector.secret)]
+        headers = sign_standard_webhook(vector.message, int(vector.time), vector.body, keys)
+        first, second = headers["webhook-signature"].split(" ")
+        assert second in vector.signature.split(" ")
+        assert first.startswith("v1,")
+        assert first != second
+        assert headers["webhook-id"] == vector.message
+        assert headers["webhook-timestamp"] == vector.time
+        for key in keys:
+            assert passes(headers, vector.body, [key], int(vector.time))
