@@ -21,6 +21,7 @@ from receiver.config.settings import Settings
 from receiver.core.errors import StoreUnavailable
 from receiver.core.links import CALLBACKS
 from receiver.feed import Feed
+from receiver.notifications.sender import Sender
 from receiver.sandbox.app import Sandbox
 from receiver.services import Services
 from receiver.tasks.poller import Poller
@@ -56,6 +57,7 @@ def create_app(settings: Settings, *, clock: Callable[[], int] = wiring.clock) -
                 await stack.enter_async_context(sandbox.running())
             services = Services.open(settings, clock=clock)
             stack.push_async_callback(services.close, DRAIN_SECONDS)
+            await stack.enter_async_context(Sender(services).running())
             stack.callback(services.stopping.set)
             app.state.services = services
             app.state.feed = Feed(services)

@@ -14,10 +14,12 @@ from receiver.config.settings import Settings
 from receiver.core.errors import Fault, Invalid, StoreUnavailable
 from receiver.core.links import Links
 from receiver.core.redaction import Redactor
+from receiver.lifecycle.messages import FOR_OWN_URLS, MessageSettings
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.transition import Context
 from receiver.outbound.client import Outbound
 from receiver.outbound.download import Downloads
+from receiver.outbound.webhooks import Webhooks
 from receiver.providers import connect
 from receiver.providers.base import Provider
 from receiver.storage import Storage, open_storage
@@ -101,6 +103,8 @@ class Services:
     downloads: Downloads
     storage: Storage | None = None
     """Where results are archived; None if only their links are kept."""
+    messages: MessageSettings = FOR_OWN_URLS
+    webhooks: Webhooks = field(default_factory=Webhooks)
     clock: Callable[[], int] = clock
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
@@ -122,6 +126,7 @@ class Services:
             redactor=Redactor(list_secrets(settings)),
             downloads=Downloads(),
             storage=None if place is None else open_storage(place, settings.archive_keep_free),
+            messages=MessageSettings(settings.notify_url, frozenset(settings.notify_events)),
             clock=clock,
         )
 
@@ -132,6 +137,7 @@ class Services:
         last.cancel()
         await self.outbound.close()
         await self.downloads.close()
+        await self.webhooks.close()
         await self.store.close()
 
     def provider(self, name: str) -> Provider:
@@ -152,6 +158,7 @@ class Services:
             chance=self.chance(),
             redact=self.redactor.redact_text,
             archives=self.storage is not None,
+            messages=self.messages,
         )
 
     async def write_until_deadline(self, unit: Unit[T]) -> T:

@@ -42,6 +42,7 @@ COMMANDS = {
         "doctor",
         "Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy.",
     ),
+    "notifications": ("notifications", "List messages to your application, newest first, or send one again."),
     "replay": ("replay", "Read a stored callback again, for example after its adapter or secret was fixed."),
     "serve": ("service", "Run the service: callbacks, API, pages and poller. Creates and migrates its database."),
     "poll": (

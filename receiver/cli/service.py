@@ -23,6 +23,7 @@ from receiver.config.keys import prepare_data_dir, with_generated_secrets
 from receiver.config.port_file import remove_port, write_port
 from receiver.core.errors import StoreUnavailable
 from receiver.documents import provider_documents
+from receiver.notifications.sender import Sender
 from receiver.providers import CONFIG_TYPES, connect
 from receiver.sandbox.access import is_loopback
 from receiver.sandbox.app import Sandbox
@@ -89,13 +90,22 @@ def poll(
     """Work on all due tasks once, then exit. For cron; safe beside a running service."""
     logs.configure()
 
-    async def work(services: Services) -> None:
+    async def repeat(services: Services) -> None:
         stop = _stop_on_signal()
+        sender = Sender(services, stop)
+        async with contextlib.AsyncExitStack() as stack:
+            if every is not None:  # beside the sweeps: a slow receiver must not delay them
+                await stack.enter_async_context(sender.running())
+            await work(services, sender, stop)
+
+    async def work(services: Services, sender: Sender, stop: asyncio.Event) -> None:
         while not stop.is_set():
             report: Counter[str] = Counter()
             try:
                 await recover(services)
                 await _work_on_what_is_due(services, report, stop)
+                if every is None:
+                    await sender.send_due()
             except StoreUnavailable as error:
                 if every is None:
                     raise
@@ -108,7 +118,7 @@ def poll(
                 async with asyncio.timeout(every):
                     await stop.wait()
 
-    run(work)
+    run(repeat)
 
 
 def _stop_on_signal() -> asyncio.Event:
@@ -165,9 +175,13 @@ def upload(
 
 
 @cli.command()
-def token() -> None:
+def token(
+    notify: Annotated[bool, typer.Option("--notify", help="print the secret that signs notifications instead")] = False,
+) -> None:
     """Print the API token, which is also the pages' password; it is created on first use."""
-    typer.echo(with_generated_secrets(load_settings()).api_tokens[0].get_secret_value())
+    settings = with_generated_secrets(load_settings())
+    secrets = settings.notify_secrets if notify else settings.api_tokens
+    typer.echo(secrets[0].get_secret_value())
 
 
 @cli.command()

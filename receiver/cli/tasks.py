@@ -45,6 +45,10 @@ Key = Annotated[
     ),
 ]
 
+NotifyUrl = Annotated[
+    str | None, typer.Option("--notify-url", help="is told of this task instead of RECEIVER_NOTIFY_URL")
+]
+
 MAX_SECONDS = 10 * 365 * 86400.0
 UNSUCCESSFUL = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
 
@@ -59,6 +63,7 @@ def submit(
     metadata: Annotated[list[str] | None, typer.Option(help="your own label, KEY=VALUE; repeatable")] = None,
     validate: Annotated[bool, typer.Option(help="validate the input against the model's documentation")] = True,
     key: Key = None,
+    notify_url: NotifyUrl = None,
     wait_for_it: Annotated[bool, typer.Option("--wait", help="wait until the task is settled")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -73,7 +78,14 @@ def submit(
         labels = orders.parse_pairs("metadata", metadata or [])
         body = {"provider": provider, "model": model, "input": given, "metadata": labels, "validate": validate}
         order = submission.NewTask(
-            provider, model, given, labels, validate=validate, key=key, digest=submission.digest_of(body)
+            provider,
+            model,
+            given,
+            labels,
+            validate=validate,
+            key=key,
+            digest=submission.digest_of(_with_notify_url(body, notify_url)),
+            notify_url=notify_url,
         )
         task_id, _ = await submission.submit(services, order)
         return await _wait(services, [task_id], MAX_SECONDS) if wait_for_it else [await show(services, task_id)]
@@ -213,17 +225,24 @@ def track(
     remote_id: Annotated[str, typer.Argument(help="the provider's id")],
     model: Annotated[str, typer.Option(help="the model, which some providers' status requests need")] = "unknown",
     key: Key = None,
+    notify_url: NotifyUrl = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Follow a task that was bought elsewhere: only status requests are sent."""
 
     async def work(services: Services) -> list[TaskDocument]:
         body = {"provider": provider, "model": model, "remote_id": remote_id}
-        order = submission.NewTask(provider, model, {}, key=key, digest=submission.digest_of(body))
+        digest = submission.digest_of(_with_notify_url(body, notify_url))
+        order = submission.NewTask(provider, model, {}, key=key, digest=digest, notify_url=notify_url)
         task_id, _ = await adoption.track(services, order, remote_id)
         return [await show(services, task_id)]
 
     _finish(run(work), as_json=as_json)
+
+
+def _with_notify_url(body: Document, notify_url: str | None) -> Document:
+    """Return an order as the API would be sent it, so that the same order under the same key is the same task."""
+    return body if notify_url is None else body | {"notify_url": notify_url}
 
 
 async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[TaskDocument]:

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from receiver.documents import Document, ErrorDocument, TaskDocument
+from receiver.notifications.resending import NotificationDocument
 
 STYLES = {
     "succeeded": "green",
@@ -19,6 +20,8 @@ STYLES = {
     "cancelled": "dim",
     "running": "cyan",
     "submitted": "cyan",
+    "delivered": "green",
+    "waiting": "cyan",
 }
 
 
@@ -142,6 +145,17 @@ def delivery_table(deliveries: Iterable[Document]) -> Table:
         remote_id = Text(to_one_line(delivery["remote_id"] or ""))
         received = delivery["received_at"][:19]
         table.add_row(str(delivery["delivery"]), received, delivery["provider"], delivery["outcome"], remote_id)
+    return table
+
+
+def notification_table(notifications: Iterable[NotificationDocument]) -> Table:
+    """Return messages to the user's application, one a row, with what was wrong at the last try."""
+    table = Table(Column("id", no_wrap=True, min_width=30), "type", "task", "state", "tries", "problem", box=None)
+    table.pad_edge = False
+    for one in notifications:
+        problem = (one["tries"][-1]["problem"] if one["tries"] else None) or ""
+        state = style_state(one["state"])
+        table.add_row(one["id"], one["type"], one["task"], state, str(len(one["tries"])), Text(to_one_line(problem)))
     return table
 
 

@@ -5,13 +5,14 @@ It checks what the operator configures. It is no protection against addresses in
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
 _POSTGRESQL = re.compile(r"postgres(ql)?(\+\w+)?")
 _SQLITE = re.compile(r"sqlite(\+(pysqlite|aiosqlite))?")
 _BUCKETS = ("s3", "gs", "az")
+_HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[a-zA-Z\d]([\w.-]*[a-zA-Z\d])?)(:(?P<port>\d{1,5}))?", re.ASCII)
 _LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".localdomain")
 
 
@@ -20,6 +21,29 @@ def check_base_url(value: str) -> str:
 
     Raises `ValueError` unless it has a host and ends after its path.
     """
+    parts = _split_url(value)
+    if parts.query or parts.fragment or re.search(r"[\s\\?#]", value):
+        raise ValueError("must end after its path: no query, fragment or spaces")
+    return value.rstrip("/")
+
+
+def check_endpoint_url(value: str) -> str:
+    """Return the http(s) URL of something that is sent requests; it may have a query. Raises `ValueError`."""
+    if _split_url(value).fragment or re.search(r"[^!-~]|[\\#]", value):
+        raise ValueError("must be written in ASCII, without spaces, backslashes and a fragment")
+    return value
+
+
+def check_host(value: str) -> str:
+    """Return a host, with or without a port, in lower case. Raises `ValueError`."""
+    found = _HOST.fullmatch(value)
+    if found is None or int(found["port"] or 1) not in range(1, 65536):
+        raise ValueError("must be hosts, with or without a port from 1 to 65535, and without a scheme or path")
+    return value.lower()
+
+
+def _split_url(value: str) -> SplitResult:
+    """Return the parts of an http(s) URL with a host and no credentials. Raises `ValueError`."""
     try:
         parts = urlsplit(value)
         parts.port  # noqa: B018 - reading it raises where it is no port
@@ -32,9 +56,7 @@ def check_base_url(value: str) -> str:
         raise ValueError("must have a host of letters, digits, dots and hyphens")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not contain a user name or password")
-    if parts.query or parts.fragment or re.search(r"[\s\\?#]", value):
-        raise ValueError("must end after its path: no query, fragment or spaces")
-    return value.rstrip("/")
+    return parts
 
 
 def check_public_url(value: str) -> str:

@@ -1,13 +1,16 @@
-"""Secrets in the data directory: generated signing keys and API tokens, and webhook secrets that providers show once.
+"""Secrets in the data directory: generated signing keys and API tokens, the secret that signs our messages, and webhook
+secrets that providers show once.
 
 `cli` calls it once at start. A configured value takes precedence and is never written to disk.
 """
 
+import base64
 import contextlib
 import os
 import re
 import secrets
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -16,16 +19,19 @@ from pydantic import SecretStr
 
 from receiver.config.settings import VARIABLES, ProviderConfig, Settings
 from receiver.core.errors import ConfigError
+from receiver.core.signatures import SECRET_PREFIX, parse_webhook_secret, require_webhook_secret
 
-FILES = {"secret_keys": "secret_keys", "api_tokens": "api_tokens"}
+FILES = {"secret_keys": "secret_keys", "api_tokens": "api_tokens", "notify_secrets": "notify_secrets"}
 MIN_SECRET_LENGTH = 16
 """Characters; a shorter secret causes a warning, but is accepted."""
+MIN_WEBHOOK_KEY_BYTES = 24
+"""Likewise, after Standard Webhooks."""
 
 
 def list_secrets(settings: Settings) -> list[str]:
     """Return every secret in these settings: what must never be shown."""
     configs = () if settings.sandbox else settings.providers.values()
-    values: list[Any] = [*settings.secret_keys, *settings.api_tokens]
+    values: list[Any] = [*settings.secret_keys, *settings.api_tokens, *settings.notify_secrets]
     values += [getattr(config, name) for config in configs for name in type(config).model_fields]
     found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
     return [*found, *_find_passwords((settings.database_url or "").partition("://")[2])]
@@ -41,12 +47,20 @@ def _find_passwords(database: str) -> list[str]:
 
 def list_weak_secrets(settings: Settings) -> list[str]:
     """Return a warning for each configured variable with a key or token that is short enough to be guessed."""
-    return [
+    remedy = "Use a longer one, or remove the variable to have one generated"
+    sentences = [
         f"{VARIABLES[name]} has a value of under {MIN_SECRET_LENGTH} characters. Anyone who guesses it can order at"
-        " your expense. Use a longer one, or remove the variable to have one generated"
-        for name in FILES
+        f" your expense. {remedy}"
+        for name in ("secret_keys", "api_tokens")
         if any(len(value.get_secret_value()) < MIN_SECRET_LENGTH for value in getattr(settings, name))
     ]
+    keys = (parse_webhook_secret(value.get_secret_value()) for value in settings.notify_secrets)
+    if any(len(key) < MIN_WEBHOOK_KEY_BYTES for key in keys):
+        sentences.append(
+            f"RECEIVER_NOTIFY_SECRETS has a value of under {MIN_WEBHOOK_KEY_BYTES} bytes. Anyone who guesses it can"
+            f" forge messages to your application. {remedy}"
+        )
+    return sentences
 
 
 def with_generated_secrets(settings: Settings) -> Settings:
@@ -55,8 +69,11 @@ def with_generated_secrets(settings: Settings) -> Settings:
     if missing:
         prepare_data_dir(settings.data_dir)
     found: dict[str, Any] = {
-        name: (SecretStr(_read_or_generate(settings.data_dir / file)),) for name, file in missing.items()
+        name: (SecretStr(_read_or_generate(settings.data_dir / file, _GENERATE[name])),)
+        for name, file in missing.items()
     }
+    for secret in found.get("notify_secrets", ()):
+        _require_usable(settings.data_dir / FILES["notify_secrets"], secret)
     providers = {name: _with_webhook_secret(settings, name, config) for name, config in settings.providers.items()}
     return settings.model_copy(update={**found, "providers": providers})
 
@@ -85,7 +102,26 @@ def _with_webhook_secret(settings: Settings, account: str, config: ProviderConfi
         or not _exists(file)
     ):
         return config
-    return config.model_copy(update={"webhook_secret": SecretStr(_read_or_generate(file))})
+    return config.model_copy(update={"webhook_secret": SecretStr(_read_or_generate(file, _random_text))})
+
+
+def _random_text() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _random_webhook_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+_GENERATE = {"secret_keys": _random_text, "api_tokens": _random_text, "notify_secrets": _random_webhook_secret}
+
+
+def _require_usable(file: Path, secret: SecretStr) -> None:
+    """Raise `ConfigError` for a file in which somebody put what cannot sign."""
+    try:
+        require_webhook_secret(secret.get_secret_value())
+    except ValueError as error:
+        raise ConfigError(f"{file} {error}; remove it to have a new secret generated") from error
 
 
 def _exists(file: Path) -> bool:
@@ -111,11 +147,11 @@ def prepare_data_dir(directory: Path) -> None:
         )
 
 
-def _read_or_generate(file: Path) -> str:
+def _read_or_generate(file: Path, generate: Callable[[], str]) -> str:
     """Return the secret in a file, generated if there is none. Of several processes, all return the first one's."""
     try:
         if not file.exists():
-            _write_once(file, secrets.token_urlsafe(32))
+            _write_once(file, generate())
         value = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"

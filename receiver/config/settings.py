@@ -24,8 +24,17 @@ from pydantic import (
 )
 
 from receiver.config import unknown_variables
-from receiver.config.addresses import check_archive, check_base_url, check_database_url, check_public_url
+from receiver.config.addresses import (
+    check_archive,
+    check_base_url,
+    check_database_url,
+    check_endpoint_url,
+    check_host,
+    check_public_url,
+)
 from receiver.core.errors import ConfigError
+from receiver.core.message_types import MessageType
+from receiver.core.signatures import require_webhook_secret
 
 
 def _split_list(value: Any) -> Any:
@@ -45,8 +54,37 @@ def _require_sendable(value: SecretStr) -> SecretStr:
     return value
 
 
+def _require_webhook_secrets(values: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for value in values:
+        require_webhook_secret(value.get_secret_value())
+    return values
+
+
+def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(check_host, values))
+
+
+def _parse_message_types(value: Any) -> Any:
+    items = _split_list(value)
+    if not set(items) <= set(MessageType):
+        raise ValueError(f"must be some of: {', '.join(MessageType)}")
+    return tuple(map(MessageType, items))
+
+
 BaseURL = Annotated[str, AfterValidator(check_base_url), Field(examples=["https://api.example.com"])]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_split_list), Field(examples=["a-long-random-text"])]
+WebhookSecrets = Annotated[
+    tuple[SecretStr, ...],
+    BeforeValidator(_split_list),
+    AfterValidator(_require_webhook_secrets),
+    Field(examples=["whsec_cmVwbGFjZS10aGlzLWJ5LTMyLXJhbmRvbS1ieXRlcyE="]),
+]
+Hosts = Annotated[
+    tuple[str, ...], BeforeValidator(_split_list), AfterValidator(_check_hosts), Field(examples=["app.internal:3000"])
+]
+MessageTypes = Annotated[
+    tuple[MessageType, ...], BeforeValidator(_parse_message_types), Field(examples=["task.succeeded,task.failed"])
+]
 Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], BeforeValidator(_parse_networks)]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False, examples=["30"])]
 NonNegativeSeconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False, examples=["30"])]
@@ -96,6 +134,12 @@ class ServiceSettings(BaseModel):
     )
     archive_max_bytes: Annotated[int, Field(ge=1, examples=["2147483648"])] = 2_147_483_648
     archive_keep_free: Annotated[int, Field(ge=0, examples=["1073741824"])] = 1_073_741_824
+    notify_url: Annotated[str, AfterValidator(check_endpoint_url)] | None = Field(
+        None, repr=False, examples=["https://app.example.com/receiver"]
+    )
+    notify_events: MessageTypes = tuple(MessageType)
+    notify_secrets: WebhookSecrets = ()
+    notify_hosts: Hosts = ()
     host: str = Field("127.0.0.1", examples=["0.0.0.0"])  # noqa: S104 - an example, not a default
     port: Annotated[int, Field(ge=0, le=65535, examples=["8000"])] = 8000
 

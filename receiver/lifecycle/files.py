@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from receiver.core.attention import Reason
 from receiver.core.errors import DownloadBroken, DownloadError, LinkDead, LinkRefused
+from receiver.core.message_types import MessageType
 from receiver.core.messages import Output
+from receiver.lifecycle.messages import add_message
 from receiver.lifecycle.schedule import delay
 from receiver.lifecycle.transition import Context, write_changes
 from receiver.store import Transaction, attention, files, journal, tasks
@@ -57,7 +59,9 @@ def relink(tx: Transaction, task_id: str, outputs: tuple[dict[str, Any], ...], c
 
 
 def file_stored(tx: Transaction, row: FileRow, found: StoredFile, context: Context) -> bool:
-    """Record that a file is stored; returns False where somebody else has claimed it since."""
+    """Record that a file is stored, and tell of it once all files of its task are; returns False where somebody else
+    has claimed it since."""
+    task = tasks.current(tx, row.task_id)  # first: of two files stored at once, the later one has to see the other
     stored = files.change(
         tx,
         row,
@@ -75,6 +79,8 @@ def file_stored(tx: Transaction, row: FileRow, found: StoredFile, context: Conte
         attention.clear(tx, row.task_id, *_reasons_over(tx, row.task_id))
         words = f"Output {row.position} was stored: {found.size:,} bytes, {found.media_type}."
         journal.note(tx, row.task_id, context.now, "note", {"text": words})
+        if task is not None and set(files.states(tx, row.task_id)) == {files.STORED}:
+            add_message(tx, task, MessageType.STORED, context)
     return stored
 
 

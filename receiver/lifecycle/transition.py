@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from receiver.core.attention import Reason
+from receiver.core.message_types import OF_STATE
 from receiver.core.messages import Problem
 from receiver.core.redaction import redact_values
 from receiver.core.states import SETTLED, State, Via, may_move
+from receiver.lifecycle.messages import FOR_OWN_URLS, MessageSettings, add_message
 from receiver.lifecycle.schedule import Schedule
 from receiver.store import Transaction, attention, journal, tasks
 from receiver.store.reading import CLOCK_TOLERANCE
@@ -30,7 +32,8 @@ _LEFT_BEHIND = {**_NEEDS_ATTENTION, State.FAILED: Reason.CHARGED_BUT_FAILED}
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a change depends on besides the task: the time, the account's schedule, how many seconds its links live, a
-    random number from 0 to 1, what takes our secrets out of a text, and whether files are archived."""
+    random number from 0 to 1, what takes our secrets out of a text, whether files are archived, and which messages are
+    sent where."""
 
     now: int
     schedule: Schedule
@@ -38,6 +41,7 @@ class Context:
     chance: float = 0.5
     redact: Callable[[str], str] = str
     archives: bool = False
+    messages: MessageSettings = FOR_OWN_URLS
 
 
 class DeadlineTimes(Protocol):
@@ -60,7 +64,8 @@ def transition(
     changes: TaskChanges | None = None,
     why: Problem | None = None,
 ) -> bool:
-    """Change the state of a task, with these changes and its history row; an error is cleared when the task goes on.
+    """Change the state of a task, with these changes, its history row, and the message that tells the user's
+    application of it; an error is cleared when the task goes on.
 
     Returns False and changes nothing where the state machine does not allow it, or somebody else was faster.
     """
@@ -87,6 +92,8 @@ def transition(
         attention.clear(tx, task.id, _LEFT_BEHIND[before])
     if target in _NEEDS_ATTENTION:
         attention.raise_reason(tx, task.id, _NEEDS_ATTENTION[target], context.now)
+    if (told := OF_STATE.get(target)) is not None:
+        add_message(tx, task, told, context)
     return True
 
 

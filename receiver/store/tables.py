@@ -269,11 +269,13 @@ class Notification(SQLModel, table=True):
     __tablename__ = "notification"
     __table_args__ = (
         Index(
-            "notification_to_send",
+            "notification_to_send",  # the look for due messages: due_hosts, claim_due
+            "host",
             "next_try_at",
             sqlite_where=text("next_try_at IS NOT NULL"),
             postgresql_where=text("next_try_at IS NOT NULL"),
         ),
+        Index("notification_state", "state", "id"),  # lists
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=Id)
@@ -281,13 +283,16 @@ class Notification(SQLModel, table=True):
     task_id: str = Field(foreign_key="task.id", index=True)
     type: str  # task.succeeded, task.failed, task.expired, task.unconfirmed, task.stored
     url: str = Field(sa_type=Text)
+    host: str  # of the URL, with its port: each host is sent only a few messages at once
+    own_url: bool  # the task's own, not the one in the settings
     created_at: int = Field(sa_type=BigInteger)
     state: str  # waiting, delivered, failed
-    body: bytes | None = Field(default=None, sa_type=LargeBinary)  # as first sent, until it is delivered
-    tries: int = 0
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)  # as first sent: repeats send the same bytes
+    tries: int = 0  # failed ones since it was written, or sent again by hand
     next_try_at: int | None = Field(default=None, sa_type=BigInteger)
     claim: int = 0
     leased_until: int | None = Field(default=None, sa_type=BigInteger)
+    updated_at: int = Field(sa_type=BigInteger)  # when the next try was scheduled
 
 
 class NotificationTry(SQLModel, table=True):

@@ -50,6 +50,7 @@ class TaskRow:
     adopted_at: int | None
     fresh_links_until: int | None
     updated_at: int
+    notify_url: str | None
 
     @classmethod
     def of(cls, values: tuple[Any, ...]) -> "TaskRow":

@@ -14,7 +14,7 @@ from receiver.services import Services
 from receiver.store import Transaction, tasks
 from receiver.store.task_row import TaskChanges, TaskRow
 from receiver.tasks.checks import check_now
-from receiver.tasks.submission import NewTask, find_task_by_key, place, require_model_id
+from receiver.tasks.submission import NewTask, find_task_by_key, place, require_model_id, require_notify_url
 
 NOT_BOUGHT = Problem("not_bought", "A person checked at the provider: it was not bought.")
 
@@ -65,6 +65,7 @@ async def track(services: Services, order: NewTask, remote_id: str) -> tuple[str
         return known, False
     services.provider(order.provider)
     require_model_id(order.model)
+    require_notify_url(services, order)
     found = _checked_id(remote_id)
     columns = {"state": State.SUBMITTED.value, "validated": False, "remote_id": found}
     task_id, is_new = await place(services, order, columns, lambda tx: _require_free(tx, order.provider, found))

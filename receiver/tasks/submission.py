@@ -17,6 +17,8 @@ from receiver.core.ids import new_id
 from receiver.core.states import SETTLED, State, Via
 from receiver.lifecycle.spending_limits import refuse_dearer_than_a_day
 from receiver.lifecycle.transition import add_notices, transition, write_changes
+from receiver.outbound.guard import ForbiddenLink
+from receiver.outbound.webhooks import check_receiver
 from receiver.services import Services
 from receiver.store import Transaction, reading, tasks
 from receiver.store.tables import Task, as_json
@@ -40,6 +42,7 @@ class NewTask:
     key: str | None = None
     digest: str | None = None
     retry_of: str | None = None
+    notify_url: str | None = None
 
 
 def digest_of(body: Any) -> str:
@@ -69,6 +72,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
     if validated and model is not None:
         model.validate(order.input)
     estimated = to_millionths(model.estimate(order.input) if model else None)
+    require_notify_url(services, order)
     refuse_dearer_than_a_day(order.provider, services.settings.providers[order.provider], estimated)
     columns = {
         "state": State.QUEUED.value,
@@ -113,6 +117,19 @@ def require_model_id(model: str) -> None:
     """Refuse a model id that no provider has; raises `Invalid`."""
     if not 0 < len(model) <= MAX_MODEL_LENGTH:
         raise Invalid([Fault(("model",), f"must have 1 to {MAX_MODEL_LENGTH} characters")])
+
+
+def require_notify_url(services: Services, order: NewTask) -> None:
+    """Raise `Invalid` for a URL of the order to which no message may be sent.
+
+    A retry keeps the URL of its task: it was accepted before, and is checked again when a message is sent.
+    """
+    if order.notify_url is None or order.retry_of is not None:
+        return
+    try:
+        check_receiver(order.notify_url, services.settings.notify_hosts)
+    except ForbiddenLink as error:
+        raise Invalid([Fault(("notify_url",), str(error))]) from error
 
 
 async def place(
@@ -222,6 +239,7 @@ def _task_row(order: NewTask, task_id: str) -> dict[str, Any]:
         "idempotency_key": order.key,
         "order_digest": order.digest,
         "retry_of": order.retry_of,
+        "notify_url": order.notify_url,
         "notices": "[]",
         **_UNTOUCHED,
     }
@@ -246,6 +264,7 @@ async def retry(services: Services, task_id: str, key: str | None) -> tuple[str,
         key=key,
         digest=digest_of({"retry_of": task_id}),
         retry_of=task_id,
+        notify_url=task.notify_url,
     )
     return await submit(services, order)
 

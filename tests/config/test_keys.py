@@ -14,6 +14,7 @@ import pytest
 from receiver.config.keys import list_secrets, list_weak_secrets, prepare_data_dir, with_generated_secrets
 from receiver.config.settings import Settings
 from receiver.core.errors import ConfigError
+from receiver.core.signatures import parse_webhook_secret
 from receiver.providers import CONFIG_TYPES
 from tests.store.rig import WHEN_ALL_ARE_READY, all_at_once
 
@@ -27,6 +28,9 @@ def secrets(found: Settings) -> tuple[list[str], list[str]]:
         [key.get_secret_value() for key in found.secret_keys],
         [token.get_secret_value() for token in found.api_tokens],
     )
+
+
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def mode(path: Path) -> int:
@@ -50,11 +54,20 @@ def test_nobody_else_can_read_them_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert mode(directory) == 0o700
-    assert {path.name: mode(path) for path in directory.iterdir()} == {"secret_keys": 0o600, "api_tokens": 0o600}
+    assert {path.name: mode(path) for path in directory.iterdir()} == {
+        "secret_keys": 0o600,
+        "api_tokens": 0o600,
+        "notify_secrets": 0o600,
+    }
 
 
 def test_configured_secrets_win_and_are_written_nowhere(tmp_path: Path) -> None:
-    given = settings(tmp_path / "data", RECEIVER_SECRET_KEYS="one,two", RECEIVER_API_TOKENS="three")
+    given = settings(
+        tmp_path / "data",
+        RECEIVER_SECRET_KEYS="one,two",
+        RECEIVER_API_TOKENS="three",
+        RECEIVER_NOTIFY_SECRETS=f"{WHSEC},whsec_AAAA",
+    )
     assert secrets(with_generated_secrets(given)) == (["one", "two"], ["three"])
     assert not (tmp_path / "data").exists()
 
@@ -62,7 +75,29 @@ def test_configured_secrets_win_and_are_written_nowhere(tmp_path: Path) -> None:
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
     made = with_generated_secrets(settings(tmp_path / "data", RECEIVER_API_TOKENS="given"))
     assert secrets(made)[1] == ["given"]
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["secret_keys"]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"secret_keys", "notify_secrets"}
+
+
+def test_the_secret_of_notifications_is_one_of_standard_webhooks_with_32_bytes(tmp_path: Path) -> None:
+    made = [with_generated_secrets(settings(tmp_path / "data")).notify_secrets for _ in range(2)]
+    assert made[0] == made[1]
+    (secret,) = (each.get_secret_value() for each in made[0])
+    assert secret.startswith("whsec_")
+    assert len(parse_webhook_secret(secret)) == 32
+    assert secret in list_secrets(with_generated_secrets(settings(tmp_path / "data")))
+
+
+def test_a_secret_of_notifications_that_cannot_sign_is_named_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "notify_secrets").write_text("my-own-secret\n")
+    with pytest.raises(ConfigError, match="must begin with whsec_") as caught:
+        with_generated_secrets(settings(tmp_path))
+    assert "my-own-secret" not in str(caught.value)
+    assert (tmp_path / "notify_secrets").read_text() == "my-own-secret\n"
+
+
+def test_a_short_secret_of_notifications_is_warned_about(tmp_path: Path) -> None:
+    (sentence,) = list_weak_secrets(settings(tmp_path, RECEIVER_NOTIFY_SECRETS=f"{WHSEC},whsec_AAAA"))
+    assert sentence.startswith("RECEIVER_NOTIFY_SECRETS has a value of under 24 bytes.")
 
 
 def test_a_secret_of_ones_own_may_be_put_into_the_file(tmp_path: Path) -> None:
@@ -72,10 +107,10 @@ def test_a_secret_of_ones_own_may_be_put_into_the_file(tmp_path: Path) -> None:
 
 MAKE = f"""
 from pathlib import Path
-from receiver.config.keys import _read_or_generate, prepare_data_dir
+from receiver.config.keys import _random_text, _read_or_generate, prepare_data_dir
 {WHEN_ALL_ARE_READY}
 prepare_data_dir(Path(sys.argv[1]).parent)
-print(_read_or_generate(Path(sys.argv[1])))
+print(_read_or_generate(Path(sys.argv[1]), _random_text))
 """
 
 

@@ -17,6 +17,7 @@ KEY = {"REVID_API_KEY": "rk-1"}
 """The least that is not the sandbox."""
 
 SECRET = "hunter2-canary"
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 class SignedConfig(ProviderConfig):
@@ -63,6 +64,10 @@ DEFAULTS: dict[str, Any] = {
     "archive": None,
     "archive_max_bytes": 2147483648,
     "archive_keep_free": 1073741824,
+    "notify_url": None,
+    "notify_events": ("task.succeeded", "task.failed", "task.expired", "task.unconfirmed", "task.stored"),
+    "notify_secrets": (),
+    "notify_hosts": (),
     "host": "127.0.0.1",
     "port": 8000,
 }
@@ -108,6 +113,10 @@ def test_the_defaults_are_those_of_the_interface() -> None:
             "trusted_proxies",
             tuple(map(ipaddress.ip_network, ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8", "192.168.1.0/24"))),
         ),
+        ("RECEIVER_NOTIFY_URL", "http://app:3000/in?from=receiver", "notify_url", "http://app:3000/in?from=receiver"),
+        ("RECEIVER_NOTIFY_EVENTS", "task.stored, task.failed", "notify_events", ("task.stored", "task.failed")),
+        ("RECEIVER_NOTIFY_SECRETS", f"{WHSEC},{WHSEC}", "notify_secrets", (SecretStr(WHSEC), SecretStr(WHSEC))),
+        ("RECEIVER_NOTIFY_HOSTS", "App.Internal:3000, [::1]", "notify_hosts", ("app.internal:3000", "[::1]")),
         ("HOST", "0.0.0.0", "host", "0.0.0.0"),  # noqa: S104 - read, not bound
         ("PORT", "10000", "port", 10000),
     ],
@@ -153,6 +162,10 @@ BAD = {
     "RECEIVER_CONFIRM": ["sometimes"],
     "RECEIVER_MAX_CALLBACK_BYTES": ["0", "-1", "1.5", "1MB"],
     "RECEIVER_TRUSTED_PROXIES": ["proxy.example.com", "10.0.0.0/33", "10.0.0.1,300.1.1.1"],
+    "RECEIVER_NOTIFY_URL": ["app.example.com", "ftp://x", "https://u:p@h.example.com", "https://h/#f", "https://h/a b"],
+    "RECEIVER_NOTIFY_EVENTS": ["task.done", "task.failed,all", "succeeded"],
+    "RECEIVER_NOTIFY_SECRETS": ["a-secret", "whsec_", "whsec_???", f"{WHSEC},x"],
+    "RECEIVER_NOTIFY_HOSTS": ["https://app:3000", "app/x", "app:0", "app:65536", "-", "a b"],
     "PORT": ["-1", "65536", "http"],
     "REVID_BASE_URL": ["api.revidapi.com", "ftp://x", "https://u:p@h.example.com"],
     "REVID_MAX_RUNNING": ["0", "many", "1.5"],

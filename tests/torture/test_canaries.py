@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,6 +120,8 @@ def environment(canaries: Canaries, url: str) -> dict[str, str]:
     made |= {f"{name}_WEBHOOK_SECRET": plant(f"{name}_WEBHOOK_SECRET") for name in ("KIE", "RIVYA")}
     for name in ("RECEIVER_SECRET_KEYS", "RECEIVER_API_TOKENS"):
         made[name] = f"{plant(name)},{plant(f'OLD {name}')}"
+    keys = [plant(name) for name in ("RECEIVER_NOTIFY_SECRETS", "OLD RECEIVER_NOTIFY_SECRETS")]
+    made["RECEIVER_NOTIFY_SECRETS"] = ",".join(f"whsec_{b64encode(key.encode()).decode()}" for key in keys)
     return made | {
         "RECEIVER_PUBLIC_URL": PUBLIC_URL,
         "RECEIVER_POLLER": "off",

@@ -23,7 +23,8 @@ TAKE_FILES = ["rivya", "kie"]
 
 
 def with_what_a_caller_knows(document: Any, accounts: list[str]) -> Any:
-    """Name the configured accounts and one kind of file in the document, for it is the same for all installations.
+    """Name the configured accounts, public receivers and one kind of file in the document, for it is the same for all
+    installations.
 
     Only the requests that are made as valid depend on it; nothing that is checked of the answers does.
     """
@@ -31,6 +32,7 @@ def with_what_a_caller_knows(document: Any, accounts: list[str]) -> Any:
     del paths["/api/events"]  # its answer has no end
     for form in paths["/api/tasks"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"]:
         form["properties"]["provider"]["enum"] = accounts
+        form["properties"]["notify_url"] = {"enum": [None, "https://app.example.com/told"]}
     files = paths["/api/files"]["post"]["requestBody"]["content"]["multipart/form-data"]
     files["schema"]["properties"]["provider"]["enum"] = TAKE_FILES
     files["schema"]["properties"]["kind"]["enum"] = ["image"]

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from receiver.web import callbacks
-from receiver.web.api import batch, deliveries, events, files, health, outputs, requests, tasks
+from receiver.web.api import batch, deliveries, events, files, health, notifications, outputs, requests, tasks
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -96,6 +96,12 @@ OPERATIONS = (
               {200: "Deliveries", 422: "Problem"}, query=requests.DeliveriesQuery),
     Operation("POST", "/api/deliveries/{id}/replay", deliveries.replay_delivery, "Read a stored callback again",
               {200: "Replayed", 404: "Problem", 409: "Problem", 422: "Problem"}),
+    Operation("GET", "/api/notifications", notifications.list_notifications,
+              "List messages to your application with their tries, newest first",
+              {200: "Notifications", 422: "Problem"}, query=notifications.NotificationsQuery),
+    Operation("POST", "/api/notifications/{id}/send", notifications.send_notification,
+              "Send a message again now, under the same id",
+              {200: "NotificationDocument", 404: "Problem", 422: "Problem", 503: "Problem"}),
     Operation("POST", "/api/poll", tasks.poll, "Run one sweep over everything that is due, at most 50 s",
               {200: "Report", 422: "Problem", 503: "Problem"}),
     Operation("GET", "/api/providers", tasks.list_providers, "List providers, their models and prices",

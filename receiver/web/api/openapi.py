@@ -13,6 +13,7 @@ from receiver import __version__
 from receiver.core.attention import Reason
 from receiver.core.messages import Outcome
 from receiver.documents import TaskDocument
+from receiver.notifications.resending import NotificationDocument
 from receiver.web.api.endpoints import OPERATIONS, Operation
 from receiver.web.api.requests import KEY, MAX_KEY, inline
 
@@ -30,13 +31,16 @@ def _list_of(name: str) -> dict[str, Any]:
     return {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}}
 
 
-def _task_schemas() -> dict[str, Any]:
-    """Return the schemas of a task and its parts, which `TaskDocument` describes."""
-    task = TypeAdapter(TaskDocument).json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-    return {**task.pop("$defs"), "Task": task}
+def _typed_schemas() -> dict[str, Any]:
+    """Return the schemas of what has a type: a task, a message, and their parts."""
+    found: dict[str, Any] = {}
+    for name, document in (("Task", TaskDocument), ("NotificationDocument", NotificationDocument)):
+        schema = TypeAdapter(document).json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+        found |= {**schema.pop("$defs"), name: schema}
+    return found
 
 
-SCHEMAS: dict[str, Any] = _task_schemas() | {
+SCHEMAS: dict[str, Any] = _typed_schemas() | {
     "Tasks": _record(tasks=_list_of("Task"), next=_TEXT),
     "HistoryEvent": {
         "type": "object",
@@ -93,6 +97,7 @@ SCHEMAS: dict[str, Any] = _task_schemas() | {
         task=_TEXT,
         state=_TEXT,
     ),
+    "Notifications": _record(notifications=_list_of("NotificationDocument"), next=_TEXT),
     "Report": _record(**{n: {"type": "integer"} for n in ("submitted", "checked", "settled", "expired", "failed")}),
     "Providers": _record(providers={"type": "array", "items": _OBJECT}),
     "Balance": _record(name={"type": "string"}, credits={"type": "number"}),

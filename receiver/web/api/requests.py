@@ -22,6 +22,7 @@ from receiver.core.catalog import RESERVED_NAMES
 from receiver.core.errors import Fault, Invalid
 from receiver.core.messages import Outcome
 from receiver.core.states import State
+from receiver.outbound.guard import MAX_LINK
 from receiver.store.reading import Filter
 from receiver.tasks.batch import MAX_TASKS, Action
 
@@ -52,6 +53,11 @@ def _require_iso_time(given: Any) -> Any:
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_require_iso_time)]
 
 
+NotifyUrl = Annotated[
+    str, Field(max_length=MAX_LINK, description="is told of this task instead of RECEIVER_NOTIFY_URL")
+]
+
+
 class OrderBody(BaseModel):
     """The body of `POST /api/tasks`."""
 
@@ -63,6 +69,7 @@ class OrderBody(BaseModel):
         dict[str, Any], Field(json_schema_extra={"propertyNames": {"not": {"enum": sorted(RESERVED_NAMES)}}})
     ]
     metadata: dict[str, Any] = {}
+    notify_url: NotifyUrl | None = None
     validated: Annotated[bool, Field(alias="validate", description="false sends the input as it is")] = True
 
 
@@ -75,6 +82,7 @@ class TrackBody(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=200)]
     remote_id: Annotated[str, Field(min_length=1, max_length=512, pattern=ID_PATTERN)]
     metadata: dict[str, Any] = {}
+    notify_url: NotifyUrl | None = None
 
 
 _NULL: JsonDict = {"type": "null"}

@@ -43,11 +43,20 @@ async def create_task(request: Request) -> Response:
     services, digest = _services(request), submission.digest_of(given)
     if "remote_id" in given:
         found = requests.validate(requests.TrackBody, given)
-        order = NewTask(found.provider, found.model, {}, found.metadata, key=key, digest=digest)
+        order = NewTask(
+            found.provider, found.model, {}, found.metadata, key=key, digest=digest, notify_url=found.notify_url
+        )
         return await _created(request, *await adoption.track(services, order, found.remote_id))
     body = requests.validate(requests.OrderBody, given)
     order = NewTask(
-        body.provider, body.model, body.input, body.metadata, validate=body.validated, key=key, digest=digest
+        body.provider,
+        body.model,
+        body.input,
+        body.metadata,
+        validate=body.validated,
+        key=key,
+        digest=digest,
+        notify_url=body.notify_url,
     )
     return await _created(request, *await submission.submit(services, order))
 

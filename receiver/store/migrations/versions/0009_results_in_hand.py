@@ -90,6 +90,8 @@ def _notifications() -> None:
         sa.Column("task_id", sa.String(), sa.ForeignKey("task.id"), nullable=False, index=True),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("own_url", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("body", sa.LargeBinary()),
@@ -97,14 +99,16 @@ def _notifications() -> None:
         sa.Column("next_try_at", sa.BigInteger()),
         sa.Column("claim", sa.Integer(), nullable=False),
         sa.Column("leased_until", sa.BigInteger()),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
     )
     op.create_index(
         "notification_to_send",
         "notification",
-        ["next_try_at"],
+        ["host", "next_try_at"],
         sqlite_where=MESSAGES_TO_SEND,
         postgresql_where=MESSAGES_TO_SEND,
     )
+    op.create_index("notification_state", "notification", ["state", "id"])
     op.create_table(
         "notification_try",
         sa.Column("id", ID, primary_key=True),

@@ -1,0 +1,1 @@
+"""Messages to the user's application: sending them, sending them again, and showing what became of them."""
