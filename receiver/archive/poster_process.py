@@ -73,16 +73,16 @@ def _require_size(width: int, height: int) -> None:
         raise NoPoster(f"its picture has {width} x {height} pixels")
 
 
-def main() -> int:
-    """Make the poster of standard input, which is an image or a video as the first argument says."""
+def main() -> str | None:
+    """Make the poster of standard input, which is an image or a video as the first argument says; returns the problem."""
     limit_resources()
     try:
         poster = make_poster(sys.stdin.buffer, sys.argv[1])
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they like, and any of it means the same
-        sys.stderr.write(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-        return 1
-    sys.stdout.buffer.write(poster)
-    return 0
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    with os.fdopen(1, "wb") as output:
+        output.write(poster)
+    return None
 
 
 if __name__ == "__main__":
