@@ -74,7 +74,7 @@ def _require_size(width: int, height: int) -> None:
 
 
 def main() -> str | None:
-    """Make the poster of standard input, which is an image or a video as the first argument says; returns the problem."""
+    """Make the poster of standard input, an image or a video as the first argument says; returns the problem."""
     limit_resources()
     try:
         poster = make_poster(sys.stdin.buffer, sys.argv[1])
