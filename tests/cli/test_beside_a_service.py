@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,9 @@ TASK_KEYS = {
     "deliveries", "sandbox", "created_at", "submitted_at", "finished_at", "updated_at", "next_check_at",
 }  # fmt: skip
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}")
+
+
+MEDIA = Path(__file__).parents[2] / "receiver" / "sandbox" / "media.mp4"
 
 
 def order(knobs: str, *more: str, wait: bool = True) -> list[str]:
@@ -51,6 +55,21 @@ def test_a_task_is_submitted_and_waited_for_with_one_line_for_scripts(home: Home
     for ran in (good, bad, lost, many):
         assert ran.err == "", "quiet in a pipe"
         assert len(ran.out.splitlines()) == 1
+
+
+def test_the_files_of_a_task_are_written_into_a_directory_and_named(home: Home, tmp_path: Path) -> None:
+    task_id = home.call(*order("after=0.1")).task_id
+    written = home.call("download", task_id, "--to", str(tmp_path))
+    (name,) = written.out.splitlines()
+    assert (written.code, Path(name)) == (0, tmp_path / f"{task_id}-0.mp4"), written.err
+    assert Path(name).read_bytes() == MEDIA.read_bytes()
+    assert [file.name for file in tmp_path.iterdir()] == [Path(name).name], "nothing beside it"
+    failed = home.call(*order("after=0.1 result=fail")).out.split("\t")[0]
+    missing = home.call("download", failed, "--json")
+    assert (missing.code, missing.document) == (1, {"files": []})
+    assert "has no files" in missing.err
+    done = home.call("archive", "--missing", "--json")
+    assert (done.code, done.document["failed"]) == (0, 0)
 
 
 def test_the_running_service_is_found_whatever_its_port(home: Home) -> None:
