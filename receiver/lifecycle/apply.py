@@ -29,6 +29,7 @@ from receiver.store.task_row import TaskChanges, TaskRow
 MAX_EMPTY_SUCCESSES = 5
 """Status answers that say "done" and bring nothing, after which a task counts as succeeded without a result."""
 NO_RESULT = "The provider reported success without a result."
+LINKS_RENEWED = "The provider named new links, and the files are downloaded from them."
 CLOCK_SLACK = 3_600_000
 """Milliseconds by which a provider's clock may be behind ours before its time of the end is disbelieved."""
 
@@ -273,9 +274,10 @@ def _told_again(report: _Report) -> _Decision:
     brings_files = bool(urls) and not known
     brings_result = event.result is not None and not tasks.has_result(tx, task_id)
     if not brings_files and not brings_result:
-        if _is_asked_for_links(report) and len(urls) == len(known):
-            changes: TaskChanges = facts | {"fresh_links_until": None}
-            return _Decision(Outcome.APPLIED, changes, fresh_links=_output_rows(report), note="The links were renewed.")
+        if _is_asked_for_links(report):
+            facts = facts | {"fresh_links_until": None}
+            if len(urls) == len(known):
+                return _Decision(Outcome.APPLIED, facts, fresh_links=_output_rows(report), note=LINKS_RENEWED)
         if urls and urls != known:
             facts = facts | report.notices(
                 "The provider reported success again with different URLs. The first ones are kept."

@@ -280,6 +280,20 @@ async def test_a_dead_link_is_tried_once_more_when_the_provider_cannot_name_anot
     await site.until_output(task["id"], "stored")
 
 
+async def test_an_answer_without_a_link_for_each_file_is_not_asked_for_again(site: Site, host: FileServer) -> None:
+    provider = site.stage.provider
+    provider.on_create(REVID, scripts.says(REVID.accepted(ID)))
+    provider.on_check(REVID, scripts.says(REVID.done(ID, host.at("/other.mp4", serves(MP4)))))
+    task = await site.service.order(REVID.order())
+    await site.service.call_back(task["id"], REVID.done(ID, host.at("/a.mp4", says(403)), host.at("/b.mp4", says(403))))
+    await site.service.until_checked(task["id"])
+    shown = await site.service.until(task["id"], lambda task: task["next_check_at"] is None)
+    assert "different URLs" in shown["notices"][0]
+    site.service.clock.advance(lifecycle.FRESH_LINK_SECONDS)
+    for number in (0, 1):
+        assert "403" in (await site.until_output(task["id"], "failed", number))["problem"]
+
+
 async def test_a_lost_result_is_on_the_attention_list_until_it_is_stored(site: Site, host: FileServer) -> None:
     task = await site.succeeded(host.at("/a.mp4", says(404)))
     await site.until_output(task["id"], "failed")

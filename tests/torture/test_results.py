@@ -4,6 +4,10 @@ import asyncio
 import hashlib
 import random
 import re
+import shutil
+import statistics
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,15 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from receiver.archive.archiver import FROM_ONE_HOST
 from tests.archive.file_server import MP4, FileServer, Script, Visit, breaks_off, head, says, serves
 from tests.behaviour.families import REVID
 from tests.behaviour.provider import Provider
 from tests.behaviour.service import Database
-from tests.measuring import HANG, Stopwatch
+from tests.measuring import HANG, Duration, Stopwatch
 from tests.system.processes import Process, free_port, service
 from tests.torture import driver
 from tests.torture.driver import Driver
 from tests.torture.fire import DATABASE, Restarts
+from tests.torture.front import needs_nginx, nginx
 from tests.torture.harness import Torture
 from tests.torture.places import Scene
 
@@ -179,3 +185,55 @@ def memory(pid: int) -> int:
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
+
+
+@needs_nginx
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.row("E18")
+async def test_archiving_is_nearly_as_quick_as_curl(
+    tmp_path: Path, torture: Torture, request: pytest.FixtureRequest
+) -> None:
+    if not torture.full:
+        pytest.skip("only at full size: it measures")
+    files, rounds = Path(tempfile.mkdtemp()), 5
+    request.addfinalizer(lambda: shutil.rmtree(files))
+    files.chmod(0o755)  # nginx reads as nobody
+    (files / "0.mp4").write_bytes(MP4 + random.Random(0).randbytes(200 * MIB))  # noqa: S311 - any bytes will do
+    for number in range(1, FROM_ONE_HOST):
+        (files / f"{number}.mp4").hardlink_to(files / "0.mp4")
+    async with archiving(tmp_path, torture.random) as site:
+        rules = f"location /files/ {{ alias {files}/; }}"
+        with nginx(tmp_path / "nginx", int(site.driver.url.rpartition(":")[2]), rules) as port:
+            urls = [f"http://127.0.0.1:{port}/files/{number}.mp4" for number in range(FROM_ONE_HOST)]
+            took: dict[str, list[float]] = {"curl": [], "archive": []}
+            for number in range(rounds):
+                took["curl"].append((await asyncio.to_thread(_curl, urls, tmp_path / "curled")).figure())
+                took["archive"].append((await _archive(site, f"place-{number}", urls)).figure())
+    ratio = statistics.median(took["curl"]) / statistics.median(took["archive"])
+    total = FROM_ONE_HOST * 200 / statistics.median(took["archive"])
+    torture.figures(at_once=FROM_ONE_HOST, megabytes_a_second=total, of_curl=ratio)
+    assert ratio >= 0.8
+
+
+def _curl(urls: list[str], place: Path) -> Duration:
+    """Download files with curl, as many at once."""
+    place.mkdir(exist_ok=True)
+    words = [word for number, url in enumerate(urls) for word in ("-o", str(place / str(number)), url)]
+    watch = Stopwatch()
+    command = ["curl", "-fsS", "-Z", "--parallel-max", str(len(urls)), *words]
+    subprocess.run(command, check=True)  # noqa: S603 - our own words
+    took = watch.read()
+    shutil.rmtree(place)
+    return took
+
+
+async def _archive(site: Archiving, mark: str, urls: list[str]) -> Duration:
+    """Download files into the archive: from their callback to the last commit."""
+    task_id = await site.driver.order(REVID.order(mark), mark)
+    watch = Stopwatch()
+    await site.driver.deliver(driver.done("revid", task_id, mark, mark, *urls))
+    while site.rows(NOT_STORED) != [(0,)]:  # noqa: ASYNC110 - another process writes
+        await asyncio.sleep(0.01)
+    took = watch.read()
+    shutil.rmtree(site.directory / "data" / "outputs")
+    return took
