@@ -62,7 +62,9 @@ async def test_only_the_files_of_a_task_that_succeeded_are_fetched(stage: Stage,
         task = await service.order(REVID.order())
         assert await service.call_back(task["id"], REVID.done(ID, url)) == "confirming"
         await service.until_checked(task["id"])
-        assert host.asked == []
+        other = await site.succeeded(host.at("/other.mp4", serves(MP4)), remote_id="another-id")
+        await site.until_output(other["id"], "stored")  # whatever was due before has been begun
+        assert host.asked_for("/a.mp4") == []
         stage.provider.on_check(REVID, scripts.says(REVID.done(ID, url)))
         await service.client.post(f"/api/tasks/{task['id']}/check")
         await site.until_output(task["id"], "stored")
