@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -77,6 +78,21 @@ def run(work: Callable[[Services], Awaitable[T]]) -> T:
             await services.close(settings.timeout)
 
     return asyncio.run(go())
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets, so that open requests finish; a second one ends it all."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def first() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, first)
+    return stop
 
 
 def print_message(text: str) -> None:

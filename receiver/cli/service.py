@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import mimetypes
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from receiver.archive.archiver import Archiver
 from receiver.cli import terminal
 from receiver.cli.commands import cli
 from receiver.cli.demo import submit_demo
-from receiver.cli.runtime import load_settings, prepare_secrets, print_message, print_result, run
+from receiver.cli.runtime import load_settings, prepare_secrets, print_message, print_result, run, stop_on_signal
 from receiver.cli.tasks import JsonFlag, require_seconds
 from receiver.config.keys import prepare_data_dir, with_generated_secrets
 from receiver.config.port_file import remove_port, write_port
@@ -91,7 +90,7 @@ def poll(
     logs.configure()
 
     async def repeat(services: Services) -> None:
-        stop = _stop_on_signal()
+        stop = stop_on_signal()
         sender = Sender(services, stop)
         async with contextlib.AsyncExitStack() as stack:
             if every is not None:  # beside the sweeps: a slow receiver must not delay them
@@ -119,21 +118,6 @@ def poll(
                     await stop.wait()
 
     run(repeat)
-
-
-def _stop_on_signal() -> asyncio.Event:
-    """Return an event that the first SIGTERM or SIGINT sets, so that open requests finish; a second one ends it all."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def first() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    for number in numbers:
-        loop.add_signal_handler(number, first)
-    return stop
 
 
 @cli.command()

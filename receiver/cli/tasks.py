@@ -1,6 +1,7 @@
 """Commands about tasks. They work on the database directly, beside a running service."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.text import Text
 from receiver.cli import orders, terminal
 from receiver.cli.commands import cli
 from receiver.cli.runtime import err, out, print_message, print_result, run
+from receiver.core.amounts import to_credits, to_millionths
 from receiver.core.errors import Fault, Invalid
 from receiver.core.states import SETTLED, State
 from receiver.documents import Document, TaskDocument, history_document, read_stats, show, show_all
@@ -17,11 +19,13 @@ from receiver.services import Services
 from receiver.store import reading
 from receiver.store.tables import Task
 from receiver.tasks import adoption, submission
-from receiver.tasks.checks import check_now
+from receiver.tasks.batch import Action, Batch, Result
+from receiver.tasks.batch import run as run_batch
 from receiver.web.api.requests import MAX_KEY
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
 TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
+TaskIds = Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")]
 
 
 def _require_key(key: str | None) -> str | None:
@@ -38,6 +42,12 @@ def require_seconds(seconds: float | None) -> float | None:
     return seconds
 
 
+def _require_amount(amount: float | None) -> float | None:
+    if amount is not None and not 0 <= amount <= MAX_CREDITS:
+        raise typer.BadParameter("must be a number of credits, 0 or more")
+    return amount
+
+
 Key = Annotated[
     str | None,
     typer.Option(
@@ -49,6 +59,7 @@ NotifyUrl = Annotated[
     str | None, typer.Option("--notify-url", help="is told of this task instead of RECEIVER_NOTIFY_URL")
 ]
 
+MAX_CREDITS = 1e12
 MAX_SECONDS = 10 * 365 * 86400.0
 UNSUCCESSFUL = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
 
@@ -153,47 +164,48 @@ def wait(
 
 
 @cli.command()
-def check(task_id: TaskId, as_json: JsonFlag = False) -> None:
-    """Check a task at its provider now."""
-
-    async def work(services: Services) -> list[TaskDocument]:
-        await check_now(services, task_id)
-        return [await show(services, task_id)]
-
-    _finish(run(work), as_json=as_json)
+def check(task_ids: TaskIds, as_json: JsonFlag = False) -> None:
+    """Check tasks at their providers now."""
+    act_on_tasks(Batch(Action.CHECK, _distinct(task_ids)), as_json=as_json)
 
 
 @cli.command()
 def retry(
-    task_id: TaskId,
+    task_ids: TaskIds,
     key: Key = None,
+    max_credits: Annotated[
+        float | None,
+        typer.Option(callback=_require_amount, help="order nothing if the estimates add up to more than this"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask for confirmation")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Place the same order again as a new task: this buys, after showing the price."""
+    """Place the same orders again as new tasks: this buys, after showing the price."""
+    digest = submission.digest_of({"retry": task_ids, "max_credits": max_credits})
+    ids = _distinct(task_ids)
 
-    async def work(services: Services) -> list[TaskDocument]:
-        price = (await show(services, task_id))["credits"]["estimated"]
-        print_message(
-            f"This buys it again, {'at an unknown price' if price is None else f'for about {price} credits'}."
-        )
+    async def confirm(services: Services) -> None:
+        prices = [(await show(services, task_id))["credits"]["estimated"] for task_id in ids]
+        print_message(_describe_price(prices))
         if err.is_terminal and sys.stdin.isatty() and not yes:
-            typer.confirm("Order it?", abort=True, err=True)
-        new, _ = await submission.retry(services, task_id, key)
-        return [await show(services, new)]
+            typer.confirm("Order it?" if len(prices) == 1 else "Order them?", abort=True, err=True)
 
-    _finish(run(work), as_json=as_json)
+    act_on_tasks(Batch(Action.RETRY, ids, max_credits, key, digest), confirm, as_json=as_json)
+
+
+def _describe_price(prices: list[float | None]) -> str:
+    what = "it" if len(prices) == 1 else f"{len(prices)} tasks"
+    unknown, total = prices.count(None), sum(to_millionths(price) for price in prices if price is not None)
+    if unknown == len(prices):
+        return f"This buys {what} again, at an unknown price."
+    more = f", and {unknown} at an unknown price" if unknown else ""
+    return f"This buys {what} again, for about {to_credits(total)} credits{more}."
 
 
 @cli.command()
-def cancel(task_id: TaskId, as_json: JsonFlag = False) -> None:
-    """Cancel a task that is still queued."""
-
-    async def work(services: Services) -> list[TaskDocument]:
-        await submission.cancel(services, task_id)
-        return [await show(services, task_id)]
-
-    _finish(run(work), as_json=as_json)
+def cancel(task_ids: TaskIds, as_json: JsonFlag = False) -> None:
+    """Cancel tasks that are still queued."""
+    act_on_tasks(Batch(Action.CANCEL, _distinct(task_ids)), as_json=as_json)
 
 
 @cli.command()
@@ -243,6 +255,36 @@ def track(
 def _with_notify_url(body: Document, notify_url: str | None) -> Document:
     """Return an order as the API would be sent it, so that the same order under the same key is the same task."""
     return body if notify_url is None else body | {"notify_url": notify_url}
+
+
+def act_on_tasks(batch: Batch, before: Callable[[Services], Awaitable[None]] | None = None, *, as_json: bool) -> None:
+    """Do something with tasks, and print them; the exit code is 1 if it was not possible with one of them.
+
+    `before` may ask a person first.
+    """
+
+    async def work(services: Services) -> tuple[list[TaskDocument], list[Result]]:
+        if before is not None:
+            await before(services)
+        results, _ = await run_batch(services, batch)
+        return [await show(services, each.shown) for each in results if each.shown is not None], results
+
+    tasks, results = run(work)
+    errors = [(result.task_id, result.error) for result in results if result.error is not None]
+    if len(results) == 1 and errors:
+        raise errors[0][1]
+    for task_id, error in errors:
+        print_message(f"{task_id}: {error}")
+    if errors or batch.action is Action.ACKNOWLEDGE:  # which says nothing about how a task ended
+        _print(tasks, as_json=as_json)
+    else:
+        _finish(tasks, as_json=as_json)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _distinct(task_ids: list[str]) -> list[str]:
+    return list(dict.fromkeys(task_ids))
 
 
 async def _wait(services: Services, task_ids: list[str], seconds: float) -> list[TaskDocument]:

@@ -51,6 +51,32 @@ def task_table(tasks: Iterable[TaskDocument]) -> Table:
     return table
 
 
+def change_line(task: TaskDocument, number: int) -> Text:
+    """Return a change of a task in one line."""
+    line = Text(f"{(task['updated_at'] or '')[11:19]} ", "dim")
+    line.append_text(style_state(f"{task['state']:<12}")).append(f"{task['id']} {to_one_line(task['model'])}")
+    return line.append(f" by {task['settled_by']}" if task["settled_by"] else "").append(f" #{number}", "dim")
+
+
+def attention_table(found: Document) -> Table:
+    """Return the attention list: a line for each task and reason, with what to do."""
+    if not found["items"]:
+        return Table("Nothing needs attention.", box=None, pad_edge=False)
+    task_id = Column("task", no_wrap=True, min_width=30)
+    table = Table(task_id, "reason", "credits", "since", "advice", box=None, pad_edge=False)
+    for item in found["items"]:
+        credits_ = item["task"]["credits"]
+        known = next(
+            (credits_[name] for name in ("charged", "reserved", "estimated") if credits_[name] is not None), ""
+        )
+        since = (item["since"] or "")[:19]
+        table.add_row(item["task"]["id"], Text(item["reason"]), str(known), since, Text(item["advice"]))
+    rest = sum(found["counts"].values()) - len(found["items"])
+    if rest > 0:
+        table.caption = f"{rest} more"
+    return table
+
+
 def summarize(task: TaskDocument) -> Text:
     """Return a task's result, or else its error, its progress or its latest notice."""
     if task["outputs"]:
