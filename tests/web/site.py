@@ -22,7 +22,7 @@ from receiver.core.wire import clean_text
 from receiver.outbound.client import Outbound
 from receiver.providers import CONFIG_TYPES
 from receiver.services import Services
-from receiver.store import Store, Transaction, journal, reading, tasks
+from receiver.store import Store, Transaction, attention, journal, reading, tasks
 from receiver.store.engine import sqlite_module
 from receiver.store.reading import Filter
 from receiver.store.tables import Task, as_json
@@ -142,7 +142,13 @@ class Site:
         """Put a task into the database as it stands in some state."""
         task_id = new_id(NOW - values.pop("age", 0))
         row = _ROW | {"id": task_id, "state": state.value} | values
-        await self.services.store.write(lambda tx: tasks.insert_task(tx, row))
+
+        def unit(tx: Transaction) -> None:
+            tasks.insert_task(tx, row)
+            if state in (State.UNCONFIRMED, State.EXPIRED):
+                attention.raise_reason(tx, task_id, state.value, row["updated_at"])
+
+        await self.services.store.write(unit)
         return task_id
 
     def content(self) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ from tests.behaviour.service import PUBLIC_URL, TOKEN, Service, Stage, staged
 pytestmark = pytest.mark.anyio
 
 NOBODY = "tsk_00000000000000000000000000"
-VALUES = {"id": NOBODY, "provider": "revid", "name": "revid", "token": f"{NOBODY}.forged"}
+VALUES = {"id": NOBODY, "provider": "revid", "name": "revid", "token": f"{NOBODY}.forged", "n": "0"}
 NO_MATTER = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Open to everybody, and nothing in them."""
 

@@ -24,6 +24,8 @@ FORMS: dict[str, tuple[State, dict[str, str]]] = {
     "/tasks/{id}/cancel": (State.QUEUED, {}),
     "/tasks/{id}/retry": (State.FAILED, {"key": "k"}),
     "/tasks/{id}/adopt": (State.UNCONFIRMED, {"found": "yes", "remote_id": "r-1"}),
+    "/attention/{id}/acknowledge": (State.UNCONFIRMED, {}),
+    "/attention/{id}/retry": (State.EXPIRED, {"key": "k"}),
     "/providers/{name}/balance": (State.QUEUED, {}),
 }
 POSTS = [route.path for route in ROUTES if isinstance(route, Route) and "POST" in (route.methods or ())]

@@ -392,7 +392,7 @@ async def test_tasks_that_need_attention_stand_first(site: Site) -> None:
     await site.add(State.UNCONFIRMED, error_code="timeout")
     page = await site.page("/")
     assert "Needs attention" in page.text
-    assert "may have been bought" in page.text
+    assert "It may have been bought" in page.text
 
 
 async def test_empty_list_says_what_to_do(site: Site) -> None:

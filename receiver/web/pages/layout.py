@@ -18,6 +18,7 @@ from receiver.core import times
 from receiver.core.errors import OutcomeUnknown, ReceiverError, StoreUnavailable
 from receiver.documents import format_timestamp
 from receiver.services import Services
+from receiver.store.attention import count_tasks
 from receiver.web import access, sessions
 from receiver.web.headers import HEADERS
 from receiver.web.pages import wording
@@ -59,6 +60,8 @@ def page(handler: Handler, *, is_public: bool = False, on_unavailable: Unavailab
     async def answer(request: Request) -> Response:
         try:
             is_allowed = await access.identify(request) is not None or is_public
+            if access.current_session(request) is not None and request.method in access.SAFE_METHODS:
+                request.state.attention = await services_of(request).store.read(count_tasks)
             return await handler(request) if is_allowed else _to_login(request)
         except StoreUnavailable as error:
             if on_unavailable is None:
@@ -101,6 +104,7 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
         "here": _path(request),
         "signed_in": access.current_session(request) is not None,
         "csrf": access.form_token(request),
+        "listed": getattr(request.state, "attention", 0),
     }
     text = TEMPLATES.get_template(template).render(layout | context)
     return HTMLResponse(text.encode("utf-8", "replace"), status)  # a lone surrogate in a prompt must not break the page

@@ -12,15 +12,10 @@ from starlette.requests import Request
 
 from receiver.core import wire
 from receiver.core.states import State
-from receiver.core.times import DAY
 from receiver.store.reading import Filter
 from receiver.web.api.requests import METADATA, ListQuery, refuse_many_filters, validate
 
 PER_PAGE = 50
-ATTENTION_STATES = (State.UNCONFIRMED, State.EXPIRED)
-"""States in which a task may need a person's attention."""
-ATTENTION_DAYS = 7
-ATTENTION_SHOWN = 5
 
 _FIELDS = ("q", "provider", "model", "since", "until", "cursor")
 _MORE = frozenset({"provider", "model", "since", "until"})
@@ -106,11 +101,6 @@ def read(request: Request) -> TaskSelection:
         limit=PER_PAGE,
     )
     return TaskSelection(pairs, selected)
-
-
-def attention(now: int) -> Filter:
-    """Return the filter of the newest tasks that may need a person's attention."""
-    return Filter(states=ATTENTION_STATES, since=now - ATTENTION_DAYS * DAY, limit=ATTENTION_SHOWN)
 
 
 def sum_by_state(counted: Mapping[tuple[str, State], int], provider: str | None) -> dict[State, int]:

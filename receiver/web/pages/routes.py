@@ -22,7 +22,7 @@ from receiver.store import Session, reading, spending
 from receiver.store.counts import count_by_state
 from receiver.tasks import adoption, submission
 from receiver.tasks.checks import check_now
-from receiver.web.pages import forms, history, listing, login, order_form, providers, task, wording
+from receiver.web.pages import attention, forms, history, listing, login, order_form, providers, task, wording
 from receiver.web.pages.layout import page, redirect, render, services_of
 from receiver.web.pages.static_files import StaticFiles
 
@@ -30,12 +30,11 @@ from receiver.web.pages.static_files import StaticFiles
 async def show_tasks(request: Request) -> Response:
     """GET /: the tasks, newest first, after those that need attention."""
     services, selection = services_of(request), listing.read(request)
-    now = services.clock()
 
     def query(session: Session) -> dict[str, Any]:
         return {
             "tasks": reading.brief_listing(session, selection.filter),
-            "attention": [] if selection.is_filtered else reading.brief_listing(session, listing.attention(now)),
+            "attention": [] if selection.is_filtered else attention.list_first(session),
             "counted": count_by_state(session),
         }
 
@@ -124,7 +123,7 @@ async def adopt_task(request: Request) -> Response:
         await adoption.not_bought(services, task_id)
     else:
         await adoption.adopt(services, task_id, form.get("remote_id", ""))
-    return redirect(request, f"/tasks/{task_id}")
+    return redirect(request, forms.local_path(form["back"]) if "back" in form else f"/tasks/{task_id}")
 
 
 async def show_new(request: Request) -> Response:
@@ -216,6 +215,9 @@ ROUTES: list[BaseRoute] = [
     Route("/tasks/{id}/cancel", page(cancel_task), methods=["POST"]),
     Route("/tasks/{id}/retry", page(retry_task), methods=["POST"]),
     Route("/tasks/{id}/adopt", page(adopt_task), methods=["POST"]),
+    Route("/attention", page(attention.show_attention), methods=["GET"]),
+    Route("/attention/{id}/acknowledge", page(attention.acknowledge_task), methods=["POST"]),
+    Route("/attention/{id}/retry", page(attention.retry_task), methods=["POST"]),
     Route("/new", page(show_new), methods=["GET"]),
     Route("/new", page(order_task, on_unavailable=keep_order), methods=["POST"]),
     Route("/providers", page(show_providers), methods=["GET"]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from receiver.core.amounts import to_credits
+from receiver.core.attention import Reason
 from receiver.core.messages import Outcome
 from receiver.core.states import SETTLED, State, Via
 from receiver.core.times import MINUTE, format_duration, format_relative
@@ -128,6 +129,21 @@ ACTION_RESULTS: Mapping[str, str] = {
     "cancel": "The task was cancelled. It will not be sent.",
 }
 """What a button did, shown once on the page that follows."""
+REASONS: Mapping[str, str] = {
+    Reason.UNCONFIRMED: "It may have been bought",
+    Reason.EXPIRED: "No result in time",
+    Reason.PAID_WITHOUT_RESULT: "Success without a result",
+    Reason.RESULT_LOST: "A file was lost",
+    Reason.NOT_ARCHIVED: "A file is not archived",
+    Reason.CONTRADICTION: "Two different ends",
+    Reason.CHARGED_BUT_FAILED: "Charged, but failed",
+    Reason.NOTIFICATION_FAILED: "Your application was not told",
+}
+"""Why a task is on the attention list."""
+ATTENTION_RESULTS: Mapping[str, str] = {
+    "acknowledged": "The task was acknowledged. It is listed again when something new happens to it.",
+    "closed": "The task was closed as not bought.",
+}
 
 OVERDUE = MINUTE
 """Milliseconds by which a check may be late before the page suspects that no poller is running."""
