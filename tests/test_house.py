@@ -63,9 +63,9 @@ def sql_only_in_the_store(module: str, tree: ast.Module) -> Iterator[str]:
 def http_only_in_outbound(module: str, tree: ast.Module) -> Iterator[str]:
     """Find clients outside of `outbound`; requests and answers of `httpx` are values that anybody may hold.
 
-    The sandbox is a client of its own.
+    The sandbox is a client of its own, and the Python client is one of the service.
     """
-    if module.startswith(("outbound/", "sandbox/")):
+    if module.startswith(("outbound/", "sandbox/", "client/")):
         return
     yield from (name for name in imported(tree) if is_within(name, TRANSPORTS) or name in CLIENTS)
     yield from CLIENTS & set(called(tree))
@@ -97,6 +97,13 @@ def the_sandbox_shares_no_code_with_what_it_tests(module: str, tree: ast.Module)
         yield from (name for name in ours if not is_within(name, ("receiver.sandbox",)))
 
 
+def the_client_stands_alone(module: str, tree: ast.Module) -> Iterator[str]:
+    """Find imports in the Python client of anything but itself, the standard library, and httpx with what it brings."""
+    if module.startswith("client/"):
+        ours = (name for name in imported(tree) if name.split(".")[0] not in sys.stdlib_module_names)
+        yield from (name for name in ours if not is_within(name, ("receiver.client", "httpx", "anyio")))
+
+
 def lifecycle_never_waits(module: str, tree: ast.Module) -> Iterator[str]:
     """Find what awaits in `lifecycle`: it runs inside transactions."""
     if module.startswith("lifecycle/"):
@@ -111,6 +118,7 @@ BROKEN: dict[Rule, tuple[str, str]] = {
     only_services_reads_the_clock: ("web/new.py", "import time\nnow = time.time()"),
     only_the_registry_names_a_family: ("web/new.py", "from receiver.providers.revid import Revid"),
     the_sandbox_shares_no_code_with_what_it_tests: ("sandbox/new.py", "from receiver.core import wire"),
+    the_client_stands_alone: ("client/new.py", "from receiver.core.states import State"),
     lifecycle_never_waits: ("lifecycle/new.py", "async def apply(): ..."),
 }
 rules = pytest.mark.parametrize("rule", BROKEN, ids=lambda rule: rule.__name__)
