@@ -1,5 +1,6 @@
 """Holds the README and the pages in docs/ to the truth: their tables are those of the code, and their links lead on."""
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -10,11 +11,13 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
-from receiver.cli.commands import COMMANDS
+from receiver.cli.commands import COMMANDS, load
+from receiver.cli.mcp_tools import make_server
 from receiver.config.settings import VARIABLES
 from receiver.core.messages import Callback, Event, Order, Outcome, Output
 from receiver.core.states import MOVES, State
@@ -90,6 +93,18 @@ def test_every_command_is_on_its_page_and_every_command_named_anywhere_exists() 
     for path in pages():
         named = set(re.findall(r"(?:`|bin/)receiver ([a-z]+)", path.read_text()))
         assert named <= commands, path
+
+
+def test_every_tool_for_an_assistant_is_in_the_table_and_no_other() -> None:
+    tools = asyncio.run(make_server(Mock()).list_tools())
+    assert sorted(column(page("command-line.md"), "tool")) == sorted(tool.name for tool in tools)
+
+
+def test_the_configurations_of_an_assistant_run_the_command() -> None:
+    for text in re.findall(r"```json\n(.*?)```", page("command-line.md"), re.DOTALL):
+        (server,) = json.loads(text)["mcpServers"].values()
+        assert set(server["env"]) <= set(VARIABLES.values())
+        assert load("mcp", "mcp").make_context("mcp", server["args"][1:]).command.name == server["args"][0]
 
 
 def test_every_setting_is_in_the_tables_and_no_other() -> None:

@@ -72,6 +72,7 @@ COMMANDS = {
         "Print the API token, which is also the pages' password; it is created on first use.",
     ),
     "migrate": ("service", "Create the database, or migrate it to this release's schema."),
+    "mcp": ("mcp", "Serve tools to an assistant over the Model Context Protocol, on standard input and output."),
     "sandbox": ("service", "Run the simulated providers alone, on HOST and PORT."),
 }
 """The module of each command in `receiver.cli`, and its summary: the first paragraph of its docstring."""

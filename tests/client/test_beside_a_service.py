@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import UnionType
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
@@ -102,9 +103,9 @@ def test_what_is_refused_is_raised_under_its_name(call: Either, home: Home) -> N
 
 
 def test_waiting_and_ordering_survive_a_service_that_is_killed_and_comes_back(
-    call: Either, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path,
 ) -> None:
-    home = Home(tmp_path_factory.mktemp("killed"), dict(QUICK))
+    call, home = Either(Client), Home(tmp_path, dict(QUICK))
     ended: list[Task] = []
     with serving(home) as before:
         task = call(home, "submit", *REVID, prompt("after=1.5 callback=drop"))

@@ -10,6 +10,7 @@ import pytest
 import receiver.client
 from receiver.client import AsyncClient, BadAnswer, Client, ClientError, FeedEvent, Task
 from receiver.client.calls import Calls
+from receiver.client.connection import Connection
 
 from .rig import TASK, TOKEN, Either, Fake, answer, in_turn, raw
 
@@ -161,6 +162,10 @@ def test_a_url_that_is_none_is_refused_with_an_example(url: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(ValueError, match=r"url: must be .* http://127\.0\.0\.1:8000"):
             kind(url, TOKEN, timeout=60)
+
+
+def test_certificates_are_verified_wherever_there_are_any() -> None:
+    assert Connection("https://x.example", TOKEN, 60).options()["verify"] is True
 
 
 @pytest.mark.parametrize("token", ["", "  ", "schlüssel", "a\nb"])
