@@ -2,6 +2,8 @@
 
 import gc
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -79,7 +81,7 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when they run; its own help needs only their summaries."""
+    """A group whose commands are imported when they run; its help and its completion need only their summaries."""
 
     _is_listing = False
 
@@ -96,8 +98,18 @@ class LazyGroup(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help with the summaries of all commands."""
+        with self._listing():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the commands and options that begin like this, with their summaries."""
+        with self._listing():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
         self._is_listing = True
-        super().format_help(ctx, formatter)
+        yield
         self._is_listing = False
 
 
@@ -105,7 +117,6 @@ cli = typer.Typer(
     cls=LazyGroup,
     help="Submit paid video and image tasks, receive their callbacks, and never lose a task or buy it twice.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -15,6 +15,7 @@ from receiver.app import create_app
 from receiver.archive.archiver import Archiver
 from receiver.cli import terminal
 from receiver.cli.commands import cli
+from receiver.cli.completion import complete_accounts
 from receiver.cli.demo import submit_demo
 from receiver.cli.runtime import load_settings, prepare_secrets, print_message, print_result, run, stop_on_signal
 from receiver.cli.tasks import JsonFlag, require_seconds
@@ -129,14 +130,19 @@ def providers(as_json: JsonFlag = False) -> None:
 
 
 @cli.command("register")
-def register(provider: Annotated[str, typer.Argument(help="the account, for example rivya")]) -> None:
+def register(
+    provider: Annotated[str, typer.Argument(help="the account, for example rivya", autocompletion=complete_accounts)],
+) -> None:
     """Register the public URL at a provider that has one webhook per account, and store its signing secret."""
     made = run(lambda services: register_webhook(services, provider))
     print_message(f"Registered as {made}. Restart the service, so that it verifies the signatures.")
 
 
 @cli.command("balance")
-def show_balance(provider: Annotated[str, typer.Argument(help="the account")], as_json: JsonFlag = False) -> None:
+def show_balance(
+    provider: Annotated[str, typer.Argument(help="the account", autocompletion=complete_accounts)],
+    as_json: JsonFlag = False,
+) -> None:
     """Show an account's balance at its provider."""
     left = run(lambda services: fetch_balance(services, provider))
     print_result({"name": provider, "credits": left}, f"{left:,.10g} credits", as_json=as_json)
@@ -144,7 +150,7 @@ def show_balance(provider: Annotated[str, typer.Argument(help="the account")], a
 
 @cli.command("upload")
 def upload(
-    provider: Annotated[str, typer.Argument(help="the account to upload to")],
+    provider: Annotated[str, typer.Argument(help="the account to upload to", autocompletion=complete_accounts)],
     file: Annotated[Path, typer.Argument(help="the file", exists=True, dir_okay=False, readable=True)],
     kind: Annotated[str, typer.Option(help="image, video or audio")],
     model: Annotated[str, typer.Option(help="the model that the file is for")],

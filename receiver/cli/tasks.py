@@ -10,6 +10,7 @@ from rich.text import Text
 
 from receiver.cli import orders, terminal
 from receiver.cli.commands import cli
+from receiver.cli.completion import complete_accounts, complete_models, complete_task_ids
 from receiver.cli.runtime import err, out, print_message, print_result, run
 from receiver.core.amounts import to_credits, to_millionths
 from receiver.core.errors import Fault, Invalid
@@ -24,8 +25,8 @@ from receiver.tasks.batch import run as run_batch
 from receiver.web.api.requests import MAX_KEY
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON")]
-TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...")]
-TaskIds = Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")]
+TaskId = Annotated[str, typer.Argument(help="a task's id, tsk_...", autocompletion=complete_task_ids)]
+TaskIds = Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...", autocompletion=complete_task_ids)]
 
 
 def _require_key(key: str | None) -> str | None:
@@ -66,8 +67,10 @@ UNSUCCESSFUL = frozenset({State.FAILED, State.EXPIRED, State.UNCONFIRMED})
 
 @cli.command()
 def submit(
-    provider: Annotated[str, typer.Argument(help="the account: rivya, apixo, revid, gateway, kie ...")],
-    model: Annotated[str, typer.Argument(help="the provider's model id")],
+    provider: Annotated[
+        str, typer.Argument(help="the account: rivya, apixo, revid, gateway, kie ...", autocompletion=complete_accounts)
+    ],
+    model: Annotated[str, typer.Argument(help="the provider's model id", autocompletion=complete_models)],
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="what to make")] = None,
     parameters: Annotated[list[str] | None, typer.Option("--set", help="a parameter, NAME=VALUE; repeatable")] = None,
     input_json: Annotated[str | None, typer.Option("--input", help="the input as JSON; - reads standard input")] = None,
@@ -107,7 +110,9 @@ def submit(
 @cli.command("list")
 def list_tasks(
     state: Annotated[list[State] | None, typer.Option(help="only tasks in this state; repeatable")] = None,
-    provider: Annotated[str | None, typer.Option(help="only tasks of this account")] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="only tasks of this account", autocompletion=complete_accounts)
+    ] = None,
     model: Annotated[str | None, typer.Option(help="only tasks of this model")] = None,
     q: Annotated[str | None, typer.Option("--q", help="part of a prompt, id or remote id")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="how many at most")] = 50,
@@ -150,7 +155,7 @@ def stats(as_json: JsonFlag = False) -> None:
 
 @cli.command()
 def wait(
-    task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")],
+    task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...", autocompletion=complete_task_ids)],
     seconds: Annotated[
         float,
         typer.Option(
@@ -233,7 +238,7 @@ def adopt(
 
 @cli.command()
 def track(
-    provider: Annotated[str, typer.Argument(help="the account where it was bought")],
+    provider: Annotated[str, typer.Argument(help="the account where it was bought", autocompletion=complete_accounts)],
     remote_id: Annotated[str, typer.Argument(help="the provider's id")],
     model: Annotated[str, typer.Option(help="the model, which some providers' status requests need")] = "unknown",
     key: Key = None,
