@@ -94,7 +94,8 @@ def follow(last_id: str | None, patience: float) -> StepsWithItems[FeedEvent]:
         response = yield from exchange(request, outage)
         if response.headers.get("content-type", "").partition(";")[0].strip().lower() != EVENT_STREAM:
             raise bad_answer(response)
-        parser = Parser(position)
+        # Where the service begins: if the connection breaks before the first change, that is where to go on.
+        parser = Parser(position or response.headers.get("last-event-id", ""))
         try:
             while (piece := (yield Read())) is not None:
                 outage.end()

@@ -128,6 +128,7 @@ class AttentionItem(TypedDict):
     reason: str
     since: str
     advice: str
+    detail: NotRequired[str | None]
 
 
 class Attention(TypedDict):

@@ -1,5 +1,6 @@
 """Both clients with a real service in the sandbox, which is killed and comes back."""
 
+import hashlib
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
+import httpx
 import pytest
 
 from receiver.client import (
@@ -153,3 +155,43 @@ def test_what_the_service_may_leave_empty_may_be_none() -> None:
         if may_be_null(schema) and name not in ("created_at", "updated_at"):  # null in no task
             assert nullable, name
     assert isinstance(hints["progress"], UnionType)
+
+
+def test_files_are_downloaded_and_linked_when_they_are_archived(call: Either, home: Home, tmp_path: Path) -> None:
+    made = call(home, "submit", *REVID, prompt("after=0.1"))
+    (path,) = call(home, "download", made, tmp_path, seconds=HANG)
+    (output,) = call(home, "get", made)["outputs"]
+    assert output["archive"] == "stored"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == output["stored"]["sha256"]
+    assert path.name.startswith(made["id"])
+    link = call(home, "link", made, 0, 60)
+    assert httpx.get(link["url"], timeout=HANG, trust_env=False).content == path.read_bytes()
+    assert datetime.fromisoformat(link["expires_at"]) > datetime.now(UTC)
+    with pytest.raises(NotFound, match="no output 7"):
+        call(home, "link", made, 7)
+    with pytest.raises(Invalid):
+        call(home, "link", made, 0, 0)
+
+
+def test_changes_are_told_and_none_is_missed_between_two_readers(call: Either, home: Home) -> None:
+    call(home, "submit", *REVID, prompt("after=600"))
+    (first,) = call.first(1, home, "events", "0")
+    made = call(home, "submit", *REVID, prompt("after=0.1"), wait=HANG)
+    seen = [first]
+    while seen[-1].task is None or (seen[-1].task["id"], seen[-1].task["state"]) != (made["id"], "succeeded"):
+        seen += call.first(1, home, "events", seen[-1].id)
+    assert [event.kind for event in seen[1:]] == ["task"] * (len(seen) - 1)
+    numbers = [int(event.id) for event in seen]
+    assert numbers == sorted(set(numbers))
+    (ahead,) = call.first(1, home, "events", str(numbers[-1] + 10**9))
+    assert (ahead.kind, ahead.task) == ("reset", None)
+
+
+def test_what_a_person_should_look_at_is_listed_until_they_acknowledge_it(call: Either, home: Home) -> None:
+    made = call(home, "submit", *REVID, prompt("submit=break after=600 callback=drop"))
+    (item,) = [each for each in call(home, "attention")["items"] if each["task"]["id"] == made["id"]]
+    assert (item["reason"], item["task"]["state"]) == ("unconfirmed", "unconfirmed")
+    assert item["advice"]
+    assert call(home, "attention")["counts"]["unconfirmed"] >= 1
+    assert call(home, "acknowledge", made)["id"] == made["id"]
+    assert made["id"] not in [each["task"]["id"] for each in call(home, "attention")["items"]]

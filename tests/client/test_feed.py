@@ -106,6 +106,13 @@ def test_the_feed_goes_on_after_the_last_whole_change_whatever_breaks_it(
     assert [asked.headers["last-event-id"] for asked in fake.asked] == ["5", "7", "7"]
 
 
+def test_what_changes_while_the_first_connection_breaks_is_not_missed(call: Either, fake: Fake) -> None:
+    told = head(Content_Type="text/event-stream", Last_Event_ID="41")
+    fake.behave = in_turn([told, b"retry: 0\n:\n", Break()], [OPEN, sent(42)])
+    assert call.first(1, fake, "events") == [change(42)]
+    assert [asked.headers.get("last-event-id") for asked in fake.asked] == [None, "41"]
+
+
 def test_a_stream_that_ends_at_once_is_not_opened_again_at_once(call: Either, fake: Fake) -> None:
     fake.behave = in_turn([OPEN], [OPEN, sent(1)])
     watch = Stopwatch()
