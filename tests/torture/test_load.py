@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +50,8 @@ class Crowd:
     database: Path
     pid: int
     waiting: Sequence[Waiting]
+    environ: Mapping[str, str]
+    """The settings of the service, for another one beside it."""
 
     def memory(self) -> int:
         """The service's memory in bytes."""
@@ -104,7 +106,7 @@ def crowded(directory: Path, number: int, *, prompt: str = "a paper boat") -> It
     assert process.running is not None
     try:
         url = re.findall(r"Serving on (\S+)", log.read_text())[0]
-        yield Crowd(url, directory / "data" / "receiver.db", process.running.pid, waiting)
+        yield Crowd(url, directory / "data" / "receiver.db", process.running.pid, waiting, environ)
     finally:
         process.kill()
 
