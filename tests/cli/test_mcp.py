@@ -89,6 +89,9 @@ async def test_an_assistant_submits_waits_and_shows_over_standard_input_and_outp
             listed = await call(client, "list", q=made["id"])
             assert [task["id"] for task in listed["tasks"]] == [made["id"]]
             assert listed["tasks"][0]["prompt"].startswith("A paper boat")
+            unclear = await call(client, "submit", **order("submit=break after=600 callback=drop"))
+            (item,) = (await call(client, "attention"))["items"]
+            assert (item["task"]["id"], item["reason"]) == (unclear["id"], "unconfirmed")
 
 
 async def test_every_tool_says_what_it_does_and_only_ordering_changes_anything(connect: Connect) -> None:

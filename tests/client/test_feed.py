@@ -40,6 +40,7 @@ def read(*pieces: bytes) -> list[tuple[str, str, str]]:
         (b"data:a\ndata: b\ndata:  c\n\n", [("", "message", "a\nb\n c")]),
         (b"data\n\ndata:\ndata\n\n", [("", "message", ""), ("", "message", "\n")]),
         (b"event: task\nid: 7\ndata: x\r\n\r\n", [("7", "task", "x")]),
+        (b"data: a\r\ndata: b\r\n\r\n", [("", "message", "a\nb")]),
         (b"event: task\rdata: x\r\rdata: y\r\r", [("", "task", "x"), ("", "message", "y")]),
         (
             b"id: 1\ndata: a\n\ndata: b\n\nid\ndata: c\n\n",

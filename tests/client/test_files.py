@@ -157,6 +157,7 @@ def test_a_download_begins_anew_where_it_cannot_go_on(
     assert path.read_bytes() == BODY
     assert path.name == "tsk_1-0", "a file without a name gets one"
     assert "range" not in fake.asked[-1].headers
+    assert len(fake.asked) == 3, "the second answer was taken as it is"
 
 
 def test_a_file_with_a_wrong_checksum_is_fetched_once_more_and_then_not_kept(

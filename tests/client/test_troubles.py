@@ -16,7 +16,10 @@ from receiver.client import (
     Unavailable,
     Unreachable,
 )
-from receiver.client.steps import LONGEST_PAUSE, Outage, Pause, Request, exchange
+from receiver.client.connection import Connection
+from receiver.client.feed import follow
+from receiver.client.steps import LONGEST_PAUSE, Outage, Pause, Request, Steps, exchange
+from receiver.client.tasks import wait_for
 from tests.measuring import HANG, Stopwatch
 
 from .rig import LOST, TASK, Answer, Either, Fake, answer, head, in_turn, problem, raw
@@ -167,6 +170,14 @@ def test_waiting_goes_on_over_answers_that_come_too_early_or_not_at_all(call: Ei
     fake.behave = in_turn(LOST, problem("503 Service Unavailable", "Stopping."), LOST, running, answer())
     assert call(fake, "wait", "tsk_1")["state"] == "succeeded"
     assert [dict(asked.query)["wait"] for asked in fake.asked] == ["60.000"] * 5
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(wait_for("tsk_1", None, 60), 90), (follow(None, 60), 45)])
+def test_an_answer_that_takes_its_time_may_be_silent_for_longer(steps: Steps[Any], seconds: float) -> None:
+    request = next(steps)
+    assert isinstance(request, Request)
+    timeout = Connection("http://x.example", "token", 5).arguments(request)["timeout"]
+    assert (timeout.read, timeout.connect) == (seconds, 5)
 
 
 def test_waiting_ends_with_the_task_as_it_is_after_its_time(call: Either, fake: Fake) -> None:
