@@ -105,7 +105,7 @@ def wait_for(look: Callable[[], T | Literal[False] | None], seconds: float = HAN
         time.sleep(POLL_INTERVAL)
 
 
-async def until(condition: Callable[[], bool], seconds: float = HANG) -> None:
+async def until(condition: Callable[[], object], seconds: float = HANG) -> None:
     """Wait for a condition; it fails the test when it does not come true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what it looks at has no event

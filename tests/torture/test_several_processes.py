@@ -6,6 +6,7 @@ import itertools
 import random
 import signal
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ import pytest
 
 from tests.behaviour.families import CALLING_BACK, FAMILIES
 from tests.behaviour.provider import Exchange, family_of, says, slams
-from tests.measuring import HANG
+from tests.measuring import HANG, until
 from tests.system import postgres
 from tests.system.processes import Process
 from tests.torture import driver, witness
@@ -252,7 +253,8 @@ class Standstill:
         states = {"unconfirmed": self.bought, "running": self.asked}
         for state, marks in states.items():
             for mark in marks:
-                await self._scene.until("SELECT 1 FROM task WHERE prompt = ? AND state = ?", mark, state)
+                query = "SELECT 1 FROM task WHERE prompt = ? AND state = ?"
+                await until(partial(self._scene.database.rows, query, mark, state))
 
     async def _hold(self, exchange: Exchange) -> None:
         if self._over.is_set():
