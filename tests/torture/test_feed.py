@@ -47,8 +47,8 @@ async def kill_amid_changes(directory: Path, torture: Torture, kills: int, **set
         steady, late = Reader(urls, last=0), Reader(urls[::-1])
         tasks = await running.order(torture.size(8, 400))
         told = {mark: it for mark, it in tasks.items() if it[0] != "rivya"}
-        times = torture.size(2, 4)
-        working = [driver.working(*it, mark, f"{mark}-{n}") for mark, it in told.items() for n in range(times)]
+        rounds = torture.size(2, 4)
+        working = [driver.working(*it, mark, f"{mark}-{n}") for mark, it in told.items() for n in range(rounds)]
         ends = [driver.done(*it, mark, mark, result_of(mark)) for mark, it in told.items()]
         async with reading(steady, late):
             changing = asyncio.gather(*(each.post(working + ends, chance, clients=2) for each in running.drivers))
