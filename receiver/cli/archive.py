@@ -11,7 +11,7 @@ import typer
 from receiver.archive.archiver import Archiver
 from receiver.cli.commands import cli
 from receiver.cli.runtime import print_message, print_result, run
-from receiver.cli.tasks import JsonFlag
+from receiver.cli.tasks import JsonFlag, TaskIds
 from receiver.core.errors import ConfigError
 from receiver.documents import TaskDocument, show
 from receiver.services import Services
@@ -22,7 +22,7 @@ from receiver.store.tables import Output
 
 @cli.command()
 def download(
-    task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...")],
+    task_ids: TaskIds,
     directory: Annotated[Path, typer.Option("--to", help="the directory to write into", file_okay=False)] = Path(),
     as_json: JsonFlag = False,
 ) -> None:

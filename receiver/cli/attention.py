@@ -6,6 +6,7 @@ import typer
 
 from receiver.cli import terminal
 from receiver.cli.commands import cli
+from receiver.cli.completion import complete_task_ids
 from receiver.cli.runtime import print_result, run
 from receiver.cli.tasks import JsonFlag, act_on_tasks
 from receiver.documents import Document, attention_document
@@ -15,7 +16,10 @@ from receiver.tasks.batch import Action, Batch
 
 @cli.command("attention")
 def show_attention(
-    task_ids: Annotated[list[str] | None, typer.Argument(help="with --acknowledge: ids of tasks, tsk_...")] = None,
+    task_ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="with --acknowledge: ids of tasks, tsk_...", autocompletion=complete_task_ids),
+    ] = None,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="take these tasks off the list until something new happens to them")
     ] = False,

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from receiver.cli import terminal
 from receiver.cli.commands import cli
+from receiver.cli.completion import complete_task_ids
 from receiver.cli.runtime import print_result, run
 from receiver.cli.tasks import JsonFlag
 from receiver.core.errors import Fault, Invalid
@@ -23,7 +24,7 @@ from receiver.store.notifications import DELIVERED, STATES, MessageFilter
 @cli.command("notifications")
 def notifications(
     state: Annotated[str | None, typer.Option(help=f"only those that are {', '.join(STATES)}")] = None,
-    task: Annotated[str | None, typer.Option(help="only those of this task")] = None,
+    task: Annotated[str | None, typer.Option(help="only those of this task", autocompletion=complete_task_ids)] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="how many at most")] = 50,
     send: Annotated[str | None, typer.Option("--send", metavar="ID", help="send this one again now")] = None,
     as_json: JsonFlag = False,

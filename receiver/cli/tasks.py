@@ -155,7 +155,7 @@ def stats(as_json: JsonFlag = False) -> None:
 
 @cli.command()
 def wait(
-    task_ids: Annotated[list[str], typer.Argument(help="ids of tasks, tsk_...", autocompletion=complete_task_ids)],
+    task_ids: TaskIds,
     seconds: Annotated[
         float,
         typer.Option(

@@ -124,8 +124,9 @@ def test_tasks_are_found_by_what_is_typed_of_their_ids_newest_first(
     tasks: tuple[Home, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, ids = tasks
-    for command in ("show", "wait", "check", "retry", "cancel", "adopt"):
-        assert offered(home, monkeypatch, command, "tsk_") == ids, command
+    commands = ("show", "wait", "check", "retry", "cancel", "adopt", "download", "attention", "notifications --task")
+    for command in commands:
+        assert offered(home, monkeypatch, *command.split(), "tsk_") == ids, command
     assert offered(home, monkeypatch, "show", ids[0][:-1]) == [ids[0]]
     assert offered(home, monkeypatch, "show", "boat") == [], "part of a prompt is no beginning of an id"
 
