@@ -40,7 +40,7 @@ LEASE_OVER = 40_000
 BOUGHT = frozenset({"accepted", "timeout", "broken", "error"})
 """Answers to an order that was bought."""
 ANSWERS = ("accepted", "refused", "busy", "not_sent", "timeout", "lost", "broken", "error")
-TABLES = ("output", "status_check", "delivery", "attempt", "history", "task")
+TABLES = ("attention", "output", "status_check", "delivery", "attempt", "history", "task")
 
 Choice = tuple[str, str]
 """What happens next, and to whom."""
