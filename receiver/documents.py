@@ -117,6 +117,7 @@ class TaskDocument(TypedDict):
     finished_at: Timestamp
     updated_at: Timestamp
     next_check_at: Timestamp
+    next_check_because: str | None
 
 
 async def show(services: Services, task_id: str) -> TaskDocument:
@@ -222,6 +223,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, set
         "finished_at": format_timestamp(task.finished_at) if task.state in SETTLED else None,
         "updated_at": format_timestamp(task.updated_at),
         "next_check_at": format_timestamp(task.next_check_at),
+        "next_check_because": task.next_check_because,
     }
 
 

@@ -140,6 +140,7 @@ class ServiceSettings(BaseModel):
     notify_events: MessageTypes = tuple(MessageType)
     notify_secrets: WebhookSecrets = ()
     notify_hosts: Hosts = ()
+    late_watch: NonNegativeSeconds = Field(86_400, examples=["86400"])
     host: str = Field("127.0.0.1", examples=["0.0.0.0"])  # noqa: S104 - an example, not a default
     port: Annotated[int, Field(ge=0, le=65535, examples=["8000"])] = 8000
 
@@ -169,6 +170,8 @@ class Settings(ServiceSettings):
     providers: Mapping[str, SerializeAsAny[ProviderConfig]] = Field(default_factory=dict)
     """The configured accounts by name: `revid`, `gateway`, `gateway-x`."""
     sandbox: bool = False
+    given: frozenset[str] = frozenset()
+    """The fields that were set: what is measured replaces a default, and never what was set."""
     warnings: tuple[str, ...] = ()
     """One sentence for each variable that has no effect."""
 
@@ -203,7 +206,7 @@ class Settings(ServiceSettings):
             *unknown_variables.find_unknown(given, known),
             *unknown_variables.find_unused(given, owned, sandbox=sandbox),
         )
-        return cls(**fields, providers=providers, sandbox=sandbox, warnings=warnings)
+        return cls(**fields, providers=providers, sandbox=sandbox, given=frozenset(raw), warnings=warnings)
 
     def with_port(self, port: int) -> Self:
         """Return these settings for the port that was bound, with the sandbox's own addresses on it."""

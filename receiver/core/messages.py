@@ -103,6 +103,8 @@ class Source:
     signature: str | None = None
     claim: int | None = None
     """The claim under which a check was made. It does not confirm what arrived while it was under way."""
+    heard_at: int | None = None
+    """When it came (Unix milliseconds), where that was not just now."""
 
 
 class Outcome(StrEnum):

@@ -13,7 +13,10 @@ from receiver.core.attention import Reason
 from receiver.core.messages import Event, Outcome, Source
 from receiver.core.states import FINAL, SETTLED, State, Via, may_move
 from receiver.lifecycle.files import file_columns, relink
+from receiver.lifecycle.measuring import measure_end
 from receiver.lifecycle.pending import Pending, came_during, read_pending
+from receiver.lifecycle.plans import NEWS, plan_first_check, plan_for_missing_result
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.transition import (
     Context,
     add_notices,
@@ -23,7 +26,7 @@ from receiver.lifecycle.transition import (
     write_changes,
 )
 from receiver.providers.results import drop_inputs
-from receiver.store import Transaction, attention, journal, tasks
+from receiver.store import Transaction, attention, journal, measured, tasks
 from receiver.store.task_row import TaskChanges, TaskRow
 
 MAX_EMPTY_SUCCESSES = 5
@@ -118,7 +121,7 @@ class _Report:
     def check_now(self) -> TaskChanges:
         """Return the change that makes the task due at once, if there is an id and an answer could change something."""
         may_ask = self.remote_id and self.task.state is not State.CANCELLED
-        return {"next_check_at": self.context.now} if may_ask else {}
+        return Plan(self.context.now, NEWS).changes() if may_ask else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,8 @@ class _Decision:
 def _learn(report: _Report) -> TaskChanges:
     """Return the columns that any event may fill while they are empty, also a late callback.
 
-    These are remote_id, may_have_cost, deliveries, pending, next_check_at and notices, and from a trusted source
-    reserved and charged. After the end, `_told_again` also writes result, outputs and empties.
+    These are remote_id, may_have_cost, deliveries, pending, next_check_at, next_check_because and notices, and from a
+    trusted source reserved and charged. After the end, `_told_again` also writes result, outputs and empties.
     """
     task, event = report.task, report.event
     facts: TaskChanges = report.facts | _learn_id(report)
@@ -173,7 +176,7 @@ def _learn_id(report: _Report) -> TaskChanges:
         changes["pending"] = final[-1]
     awaits_check = changes.get("pending", report.pending) is not None or task.state is State.EXPIRED
     if held or awaits_check or task.deliveries:  # which brought no id: now there is something to ask about
-        changes["next_check_at"] = now
+        changes |= Plan(now, NEWS).changes()
     return changes
 
 
@@ -285,7 +288,7 @@ def _told_again(report: _Report) -> _Decision:
         return _Decision(Outcome.REPEATED, facts)
     if not report.is_trusted:
         return _await_confirmation(report)
-    facts = facts | {"empties": 0, "pending": None, "next_check_at": None}
+    facts = facts | {"empties": 0, "pending": None, "next_check_at": None, "next_check_because": None}
     facts |= remove_notice(facts.get("notices", report.task.notices), NO_RESULT)
     if brings_result:
         facts["result"] = event.result
@@ -323,12 +326,16 @@ def _moved(report: _Report, target: State) -> _Decision:
     if target not in FINAL:
         return _Decision(Outcome.APPLIED, changes | _first_check(report), target)
     changes.pop("next_check_at", None)
+    changes.pop("next_check_because", None)
     changes |= _settled_by(report, target)
     if report.event.charged is not None:
         changes["charged"] = to_millionths(report.event.charged)
     if target is State.SUCCEEDED:
         changes |= {"progress": 1.0, "result": report.event.result}
-        changes |= _go_on_asking(report) if report.event.is_empty_success else {"empties": 0}
+        if not report.event.is_empty_success:
+            changes["empties"] = 0
+        elif report.remote_id is not None:
+            changes |= plan_for_missing_result(report.tx, task, report.context)
     outputs = _output_rows(report) if target is State.SUCCEEDED else ()
     contradicts = _contradicting_end(report, target)
     raised = Reason.CONTRADICTION if contradicts else None
@@ -351,14 +358,10 @@ def _progress(report: _Report) -> TaskChanges:
 
 def _first_check(report: _Report) -> TaskChanges:
     """Schedule the first check of a task that was accepted; one that is scheduled earlier stays."""
-    task, now = report.task, report.context.now
-    counts_from = deadline_counts_from(task)
-    since = min(counts_from, now) if report.source.via is Via.SUBMISSION else now
-    first = report.context.schedule.first_check(since, counts_from, callback=bool(task.callback_url))
-    scheduled = report.facts.get("next_check_at")
-    if scheduled is None and task.state is State.SUBMITTED:
-        scheduled = task.next_check_at
-    return {"next_check_at": first if scheduled is None else min(first, scheduled), "gaps": 0}
+    facts = report.facts
+    scheduled = Plan.of(facts.get("next_check_at"), facts.get("next_check_because"))
+    from_submission = report.source.via is Via.SUBMISSION
+    return plan_first_check(report.tx, report.task, report.context, scheduled, from_submission=from_submission)
 
 
 def _settled_by(report: _Report, target: State) -> TaskChanges:
@@ -387,15 +390,6 @@ def _contradicting_end(report: _Report, target: State) -> TaskChanges:
     return kept | report.check_now() | report.notices(words)
 
 
-def _go_on_asking(report: _Report) -> TaskChanges:
-    """Schedule the next check of a success without a result, up to its deadline."""
-    context, task = report.context, report.task
-    if report.remote_id is None or context.now >= report.deadline:
-        return {}
-    later = context.schedule.next_try(context.now, deadline_counts_from(task), task.gaps, context.chance)
-    return {"next_check_at": later, "gaps": task.gaps + 1}
-
-
 def _contradiction(report: _Report, what_then: str) -> str:
     whence = "A status answer" if report.source.via is Via.CHECK else "A callback"
     return f"{whence} says {report.event.state}, although the task is {report.task.state}; {what_then}."
@@ -419,8 +413,11 @@ def _carry_out(report: _Report, decision: _Decision) -> Outcome:
     tx, task, context = report.tx, report.task, report.context
     if decision.target is not None:
         why = report.event.error if decision.target is State.FAILED else None
+        ended = measure_end(tx, task, report.event, report.source, context.now)
         if not transition(tx, task, decision.target, report.source.via, context, changes=decision.changes, why=why):
             return Outcome.LATE
+        if ended is not None:
+            measured.add(tx, ended)
     elif decision.changes:
         write_changes(tx, task, context, decision.changes)
     tasks.insert_outputs(tx, task.id, decision.outputs)

@@ -13,6 +13,7 @@ from receiver.core.errors import Busy, KeyConflict, NotSent, ProviderError, Refu
 from receiver.core.messages import Event, Problem, Source
 from receiver.core.states import State, Via
 from receiver.lifecycle.apply import apply
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.transition import (
     Context,
     add_notices,
@@ -33,6 +34,11 @@ REPEATS_END = 15 * 60 * 1000
 SAME_ANSWER = frozenset({400, 413, 415, 422})
 """Refusals of what a request says: on a repeat they hold for the first attempt too. Others may be new since then."""
 STOPPED = "The service stopped while the request was on its way; whether it was received is not known."
+
+FREE = "Its turn has come; it is sent as soon as there is room."
+EXPIRES_UNCONFIRMED = (
+    "Its deadline: without the provider's id nobody can be asked. A callback or a person may settle it before."
+)
 
 _WAITING = (State.QUEUED, State.SUBMITTING)
 _UNCLEAR = (State.UNCONFIRMED, State.EXPIRED)
@@ -145,11 +151,12 @@ def _try_later(tx: Transaction, task: TaskRow, result: AttemptResult, error: Pro
     goes_back = task.state is State.QUEUED or (result.repeats is None and not isinstance(error, Unconfirmed))
     sent_at = task.submitted_at or context.now
     counts_from = queue_deadline_counts_from(task) if goes_back else sent_at
-    later = context.schedule.next_try(context.now, counts_from, task.gaps, context.chance, error.retry_after)
-    changes: TaskChanges = {"next_check_at": later, "gaps": task.gaps + 1}
+    why = "The provider did not accept it yet" if goes_back else "Its attempt got no usable answer"
+    later = context.schedule.next_try(context.now, counts_from, task.gaps, context.chance, error.retry_after, why=why)
+    changes = later.changes() | TaskChanges(gaps=task.gaps + 1)
     if not goes_back:
         first = result.repeats.departed_at if result.repeats else sent_at
-        changes["next_check_at"] = min(later, first + REPEATS_END)
+        changes["next_check_at"] = min(later.at, first + REPEATS_END)
         words = f"An attempt got no usable answer ({error.message}). It is repeated with the same idempotency key."
         write_changes(tx, task, context, changes | add_notices(task.notices, words))
         return
@@ -163,8 +170,8 @@ def unconfirm(tx: Transaction, task: TaskRow, why: Problem, context: Context, *,
 
     Only its callback, a check, a person or the deadline settles it; it is never sent again.
     """
-    deadline = context.schedule.due(deadline_counts_from(task))
-    changes: TaskChanges = {"next_check_at": deadline, "leased_until": None}
+    deadline = Plan(context.schedule.due(deadline_counts_from(task)), EXPIRES_UNCONFIRMED)
+    changes = deadline.changes() | TaskChanges(leased_until=None)
     transition(tx, task, State.UNCONFIRMED, via, context, changes=changes, why=why)
 
 
@@ -178,7 +185,7 @@ def resolve(
     """
     purchase = journal.purchase(tx, task.id)
     if purchase is None:  # each of its attempts provably bought nothing
-        changes: TaskChanges = {"next_check_at": context.now, "leased_until": None}
+        changes = Plan(context.now, FREE).changes() | TaskChanges(leased_until=None)
         transition(tx, task, State.QUEUED, Via.SUBMISSION, context, changes=changes)
     elif journal.open_attempts(tx, task.id):
         unconfirm(tx, task, Problem("crashed", STOPPED), context, via=Via.CLOCK)

@@ -13,10 +13,11 @@ from receiver.core.errors import DownloadBroken, DownloadError, LinkDead, LinkRe
 from receiver.core.message_types import MessageType
 from receiver.core.messages import Output
 from receiver.lifecycle.messages import add_message
-from receiver.lifecycle.schedule import delay
+from receiver.lifecycle.schedule import Plan, delay
 from receiver.lifecycle.transition import Context, write_changes
 from receiver.store import Transaction, attention, files, journal, tasks
 from receiver.store.files import FileRow
+from receiver.store.task_row import TaskChanges
 
 FIRST_PAUSE = 3.0
 LONGEST_PAUSE = 600.0
@@ -121,7 +122,8 @@ def _ask_for_fresh_links(tx: Transaction, row: FileRow, words: str, context: Con
     until = context.now + round(FRESH_LINK_SECONDS * 1000)
     if not _retry(tx, row, words, until, link_refreshed=True):
         return False
-    return write_changes(tx, task, context, {"fresh_links_until": until, "next_check_at": context.now})
+    plan = Plan(context.now, "A link to its result is dead; the provider is asked for a new one.")
+    return write_changes(tx, task, context, plan.changes() | TaskChanges(fresh_links_until=until))
 
 
 def _retry(tx: Transaction, row: FileRow, words: str, at: int, **values: Any) -> bool:

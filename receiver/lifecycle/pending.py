@@ -51,8 +51,9 @@ def read_pending(column: dict[str, Any] | None) -> Pending | None:
         charged=column["charged"],
         ended_at=column["ended_at"],
     )
-    source = Source(Via.CALLBACK, token=column["token"], signature=column["signature"])
-    return Pending(event, source, int(column.get("since", 0)), int(column.get("claim", 0)))
+    since = int(column.get("since", 0))
+    source = Source(Via.CALLBACK, token=column["token"], signature=column["signature"], heard_at=since or None)
+    return Pending(event, source, since, int(column.get("claim", 0)))
 
 
 def came_during(task: TaskRow, claim: int | None) -> bool:

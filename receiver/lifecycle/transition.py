@@ -103,6 +103,8 @@ def write_changes(tx: Transaction, task: TaskRow, context: Context, changes: Tas
     Texts of a provider's making are shown, and may echo a callback URL: our secrets are taken out of them.
     """
     values = _undo_clock_change(task, context.now) | changes
+    if "next_check_at" in values and "next_check_because" not in values:
+        values["next_check_because"] = None  # the reason is that of another plan
     if code := values.get("error_code"):
         values["error_code"] = context.redact(code)
     if message := values.get("error_message"):
@@ -157,4 +159,4 @@ def _undo_clock_change(task: TaskRow, now: int) -> TaskChanges:
     scheduled, written = task.next_check_at, task.updated_at
     if scheduled is None or written <= now + CLOCK_TOLERANCE or scheduled <= now:
         return {}
-    return {"next_check_at": now + scheduled - written}
+    return {"next_check_at": now + scheduled - written, "next_check_because": task.next_check_because}

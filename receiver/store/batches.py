@@ -160,6 +160,7 @@ class BatchRunner:
             wanted = [waiting for waiting in batch if not waiting.refused]
             for waiting in wanted:
                 waiting.outcome = waiting.unit(transaction)
+            transaction.write_gathered()
             feed.number_changes(transaction)
             transaction.raise_if_failed()
             self._commit(wanted)

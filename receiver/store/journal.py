@@ -55,6 +55,12 @@ _PURCHASE = select(
     ATTEMPT.c.message,
 ).where(_ATTEMPTS_OF, ATTEMPT.c.may_have_bought, not_(ATTEMPT.c.repeats))
 _OPEN = select(ATTEMPT.c.id, ATTEMPT.c.claim).where(_ATTEMPTS_OF, ATTEMPT.c.ended_at.is_(None))
+_LAST_CHECK = (
+    select(CHECK.c.asked_at, CHECK.c.outcome)
+    .where(CHECK.c.task_id == bindparam("task"))
+    .order_by(CHECK.c.id.desc())
+    .limit(1)
+)
 _BOUGHT_NOTHING = update(ATTEMPT).where(_ATTEMPTS_OF).values(may_have_bought=False)
 
 
@@ -141,6 +147,20 @@ def update_held(tx: Transaction, delivery_id: int, **values: Any) -> bool:
 def add_check(tx: Transaction, **values: Any) -> None:
     """Add a status request with what came of it."""
     tx.run(_CHECK, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class LastCheck:
+    """When the latest status request of a task left (Unix milliseconds), and what came of it."""
+
+    asked_at: int
+    outcome: str
+
+
+def last_check(tx: Transaction, task_id: str) -> LastCheck | None:
+    """Return the latest status request of a task whose answer is recorded."""
+    row = tx.one(_LAST_CHECK, task=task_id)
+    return None if row is None else LastCheck(int(row["asked_at"]), str(row["outcome"]))
 
 
 def _new_id(tx: Transaction, statement: Any, values: dict[str, Any]) -> int:

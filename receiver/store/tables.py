@@ -113,6 +113,7 @@ class Task(SQLModel, table=True):
     claim: int = 0
     leased_until: int | None = Field(default=None, sa_type=BigInteger)
     next_check_at: int | None = Field(default=None, sa_type=BigInteger)
+    next_check_because: str | None = Field(default=None, sa_type=Text)  # in a sentence
     created_at: int = Field(sa_type=BigInteger)
     held_by: str | None = None  # the limit that keeps it queued
     deadline_from: int | None = Field(default=None, sa_type=BigInteger)  # queued, and held by a limit at first
@@ -252,6 +253,19 @@ class Heartbeat(SQLModel, table=True):
 
     name: str = Field(primary_key=True)  # `heartbeats` names them
     at: int = Field(sa_type=BigInteger)
+
+
+class ModelRecord(SQLModel, table=True):
+    """What was measured of one model at one account, as `core.measured` counts it."""
+
+    __tablename__ = "model_record"
+
+    provider: str = Field(primary_key=True)
+    model: str = Field(primary_key=True)
+    times: dict[str, int] = Field(sa_type=JSONText)  # weights of its tasks by the bucket of their time
+    awaited: int  # callbacks
+    arrived: int
+    updated_at: int = Field(sa_type=BigInteger)
 
 
 class EndedSession(SQLModel, table=True):

@@ -22,6 +22,7 @@ class TaskRow:
 
     id: str
     provider: str
+    model: str
     state: State
     remote_id: str | None
     remote_state: str | None
@@ -43,12 +44,14 @@ class TaskRow:
     claim: int
     leased_until: int | None
     next_check_at: int | None
+    next_check_because: str | None
     created_at: int
     held_by: str | None
     deadline_from: int | None
     submitted_at: int | None
     adopted_at: int | None
     fresh_links_until: int | None
+    finished_at: int | None
     updated_at: int
     notify_url: str | None
 
@@ -96,6 +99,7 @@ class TaskChanges(TypedDict, total=False):
     may_have_cost: bool
     leased_until: int | None
     next_check_at: int | None
+    next_check_because: str | None
     held_by: str | None
     deadline_from: int | None
     submitted_at: int | None

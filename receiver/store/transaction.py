@@ -33,10 +33,20 @@ class Transaction:
         self._broken: Exception | None = None
         self.touched: set[str] = set()
         """The tasks of which something shown has changed: each gets a new number in the feed, right before COMMIT."""
+        self._gathered: dict[Callable[[Transaction, list[Any]], None], list[Any]] = {}
 
     def touch(self, task_id: str) -> None:
         """Record that what a task's document shows has changed."""
         self.touched.add(task_id)
+
+    def gather(self, write: "Callable[[Transaction, list[T]], None]") -> list[T]:
+        """Return the list of what this transaction gathers for a function that writes it, once, before the commit."""
+        return self._gathered.setdefault(write, [])
+
+    def write_gathered(self) -> None:
+        """Write what the units gathered; called after all of them."""
+        for write, found in self._gathered.items():
+            write(self, found)
 
     def run(self, statement: Executable, **values: Any) -> int:
         """Execute a statement; return the number of rows it changed."""

@@ -37,6 +37,7 @@ async def adopt(services: Services, task_id: str, remote_id: str) -> None:
             "may_have_cost": row.attempts > 0,
             "finished_at": None,
             "next_check_at": context.now,
+            "next_check_because": "A person named its id; the provider is asked now.",
         }
         transition(tx, row, State.SUBMITTED, Via.HAND, context, changes=changes)
 

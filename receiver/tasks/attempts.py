@@ -110,10 +110,12 @@ def _wait(tx: Transaction, claim: Claim, repeats: Purchase | None, context: Cont
         return Attempted()
     words = f"Not sent: {row.provider} is not configured; set its API key."
     since = deadline_counts_from(row) if repeats is None else context.now
-    later = context.schedule.next_try(context.now, since, row.gaps, context.chance)
+    later = context.schedule.next_try(
+        context.now, since, row.gaps, context.chance, why=f"{row.provider} is not configured"
+    )
+    changes = later.changes() | TaskChanges(leased_until=None, gaps=row.gaps + 1)
     if repeats is not None:
-        later = min(later, repeats.departed_at + REPEATS_END)
-    changes: TaskChanges = {"leased_until": None, "next_check_at": later, "gaps": row.gaps + 1}
+        changes["next_check_at"] = min(later.at, repeats.departed_at + REPEATS_END)
     changes |= let_go(row, context.now) | add_notices(row.notices, words)
     write_changes(tx, row, context, changes)
     return Attempted(row.state)
@@ -279,6 +281,7 @@ class _RunningAttempt:
             "may_have_cost": True,
             "leased_until": until,
             "next_check_at": until,  # if we die, whoever looks then finds the lease run out
+            "next_check_because": "It is being sent; if its answer is lost, that is noticed then.",
         }
         changes |= let_go(row, context.now)
         if row.state is State.QUEUED:
@@ -308,7 +311,9 @@ class _RunningAttempt:
             return False
         held = hold(row, wait, context)
         since = held.get("deadline_from") or queue_deadline_counts_from(row)
-        later = context.schedule.next_try(context.now, since, row.gaps, context.chance, wait.seconds)
-        changes: TaskChanges = {"next_check_at": later, "gaps": row.gaps + (wait.seconds is None)}
+        later = context.schedule.next_try(
+            context.now, since, row.gaps, context.chance, wait.seconds, why=f"{wait.limit} holds it back"
+        )
+        changes = later.changes() | TaskChanges(gaps=row.gaps + (wait.seconds is None))
         write_changes(tx, row, context, changes | held | add_notices(row.notices, wait.why))
         return True

@@ -1,4 +1,4 @@
-"""Check one task: ask its provider, and let the answer change it; at the deadline for the last time.
+"""Check one task: ask its provider, and let the answer change it; after the deadline in the late watch.
 
 The poller calls it for due tasks, the inbox when evidence is weak, the API when a person wants to know. A check that
 fails says nothing about the task: only the state field of a status answer does.
@@ -16,7 +16,12 @@ from receiver.core.messages import Event, Problem, Remote, Source
 from receiver.core.states import SETTLED, State, Via
 from receiver.core.times import format_duration
 from receiver.lifecycle.apply import apply
+from receiver.lifecycle.attempt_results import EXPIRES_UNCONFIRMED
+from receiver.lifecycle.measuring import CHECK_FAILED
 from receiver.lifecycle.pending import came_during, read_pending
+from receiver.lifecycle.plans import plan_after_check, plan_late_check
+from receiver.lifecycle.schedule import Checked as LastCheck
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.spending_limits import never_sent
 from receiver.lifecycle.transition import Context, add_notices, deadline_counts_from, transition, write_changes
 from receiver.services import Services
@@ -28,7 +33,6 @@ from receiver.tasks import leases
 
 log = structlog.get_logger()
 
-CHECK_FAILED = "failed"
 UNDECIDED = (
     "The provider reported two different results, and no check decided before the deadline."
     " Look at the provider's task list."
@@ -145,7 +149,8 @@ class _StatusRequest:
         if row is None:
             return Checked(None)
         has_missed_event = came_during(row, self.claim.number)
-        planned = row.next_check_at if has_missed_event or row.next_check_at != self.task.next_check_at else None
+        is_planned = has_missed_event or row.next_check_at != self.task.next_check_at
+        planned = Plan.of(row.next_check_at, row.next_check_because) if is_planned else None
         history_id = None if self.asked_at is None else journal.note(tx, row.id, context.now, "check")
         outcome = CHECK_FAILED
         ours = row.claim == self.claim.number
@@ -180,32 +185,35 @@ class _StatusRequest:
         changes: TaskChanges = {"checks": row.checks + 1}
         write_changes(tx, row, context, changes | add_notices(row.notices, *self.notices))
 
-    def _next_check(self, tx: Transaction, row: TaskRow, context: Context, planned: int | None) -> TaskChanges:
+    def _next_check(self, tx: Transaction, row: TaskRow, context: Context, planned: Plan | None) -> TaskChanges:
         """Return when the task is checked next; ends one whose deadline has passed.
 
         `planned` is what somebody else scheduled while this check was under way, because of a message that it missed.
         """
         until = awaited_until(row, context)
-        if until is None:
-            return {"next_check_at": None}
-        if context.now >= until:
+        if until is not None and context.now >= until and _watched_since(row, context) is None:
             expire(tx, row, context)
+            until = awaited_until(row, context)
+        if until is None or context.now >= until:
             return {"next_check_at": None}
-        if row.remote_id is None:
-            return {"next_check_at": until}
-        if planned is not None and planned <= context.now:
-            return {"next_check_at": planned}
+        if planned is not None and planned.at <= context.now and row.remote_id is not None:
+            return planned.changes()
         retry_after = self.error.retry_after if isinstance(self.error, ProviderError) else None
-        later = min(context.now + context.schedule.pause(row.gaps, context.chance, retry_after), until)
-        return {"next_check_at": later if planned is None else min(later, planned), "gaps": row.gaps + 1}
+        if (since := _watched_since(row, context)) is not None:
+            return plan_late_check(context, since, retry_after)
+        if row.remote_id is None:
+            return Plan(until, EXPIRES_UNCONFIRMED).changes()
+        is_empty = row.state is State.SUCCEEDED or (self.event is not None and self.event.is_empty_success)
+        checked = LastCheck(self.error is not None, is_empty, bool(row.callback_url), retry_after)
+        return plan_after_check(tx, row, context, checked, until, scheduled=planned)
 
 
 def awaited_until(row: TaskRow, context: Context) -> int | None:
     """Return until when a task is still checked; None where nothing is left to be learned.
 
-    A task under way is checked until its deadline, and so is a success without a result. A contradiction of a final
-    state has as long from when it came; an event for an expired task is believed after one check. A success whose
-    links are dead is checked for new ones.
+    A task under way is checked until its deadline; an expired one, and a success without a result, in the late watch,
+    too. A contradiction of a final state has as long as a deadline from when it came; an event for an expired task is
+    believed after one check. A success whose links are dead is checked for new ones.
     """
     state, due = row.state, context.schedule.due(deadline_counts_from(row))
     if state not in SETTLED:
@@ -216,7 +224,20 @@ def awaited_until(row: TaskRow, context: Context) -> int | None:
         return due if state is State.EXPIRED else max(due, context.schedule.due(pending.since))
     if state is State.SUCCEEDED and row.fresh_links_until is not None:
         return row.fresh_links_until
-    return due if state is State.SUCCEEDED and row.empties else None
+    if state is State.EXPIRED:
+        return context.schedule.watched_until(row.finished_at or due)
+    return context.schedule.watched_until(due) if state is State.SUCCEEDED and row.empties else None
+
+
+def _watched_since(row: TaskRow, context: Context) -> int | None:
+    """Return since when a task is in the late watch, if it is: since it expired, or since the deadline of a success
+    without a result. What awaits its confirmation is no part of that."""
+    if row.remote_id is None or row.pending is not None or row.fresh_links_until is not None:
+        return None
+    due = context.schedule.due(deadline_counts_from(row))
+    if row.state is State.EXPIRED:
+        return row.finished_at or due
+    return due if row.state is State.SUCCEEDED and row.empties and context.now >= due else None
 
 
 def expire(tx: Transaction, row: TaskRow, context: Context) -> None:

@@ -17,6 +17,8 @@ from receiver.core.messages import Callback, Event, Evidence, Outcome, Source
 from receiver.core.states import FINAL, Via
 from receiver.lifecycle.apply import apply, names_other_task
 from receiver.lifecycle.pending import Pending
+from receiver.lifecycle.plans import NEWS
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.transition import Context, add_notices, write_changes
 from receiver.providers.base import Provider
 from receiver.services import Services
@@ -31,6 +33,7 @@ MAX_HELD_DELIVERIES = 1000
 """Callbacks to one account that wait for an id that no task has: the latest so many are kept."""
 MAX_KEPT_DELIVERIES = 100
 """Deliveries kept of one task; what further ones say still counts, but they are only counted."""
+UNHURRIED = f"More than {MAX_KEPT_DELIVERIES} callbacks came, so that further ones cause no check at once."
 NO_SIGNATURE = Evidence()
 NEEDS_CHECK = frozenset({Outcome.CONFIRMING, Outcome.UNREADABLE, Outcome.FORGED})
 
@@ -192,13 +195,16 @@ class IncomingDelivery:
         words = (
             f"More than {MAX_KEPT_DELIVERIES} callbacks arrived. Later ones are applied and counted, but not stored."
         )
-        scheduled, now = task.next_check_at, self.context.now
+        scheduled, why, now = task.next_check_at, task.next_check_because, self.context.now
         changes: TaskChanges = {"unstored": task.unstored + 1}
         outcome = self.change_task(tx, task, changes | add_notices(task.notices, words))
         was_due = scheduled is not None and scheduled <= now
         if task.next_check_at is not None and task.next_check_at <= now and not was_due:
-            later = self.context.schedule.next_try(now, now, task.gaps, self.context.chance)
-            write_changes(tx, task, self.context, {"next_check_at": later if scheduled is None else scheduled})
+            pause = self.context.schedule.growing_pause(task.gaps, self.context.chance)
+            plan = (
+                Plan(now + round(pause * 1000), UNHURRIED) if scheduled is None else Plan(scheduled, why or UNHURRIED)
+            )
+            write_changes(tx, task, self.context, plan.changes())
         return outcome
 
     def _add_delivery(self, tx: Transaction, **values: Any) -> None:
@@ -217,6 +223,7 @@ class IncomingDelivery:
             trusted=believed,
             token=self.to.task_id is not None,
             signature=self.parsed.evidence.signature,
+            heard_at=self.callback.received_at,
         )
 
     def change_task(self, tx: Transaction, task: TaskRow, changes: TaskChanges) -> Outcome:
@@ -232,14 +239,14 @@ class IncomingDelivery:
         outcome = apply(tx, task, event, source, self.context, changes=changes)
         if outcome is Outcome.CONFIRMING and task.remote_id is not None and task.next_check_at is None:
             # A cancelled task is asked about once.
-            write_changes(tx, task, self.context, {"next_check_at": self.context.now})
+            write_changes(tx, task, self.context, Plan(self.context.now, NEWS).changes())
         return outcome
 
     def _unread(self, task: TaskRow, changes: TaskChanges) -> TaskChanges:
         """Return what a callback without an event changes: the provider is asked instead."""
         more: TaskChanges = {}
         if task.remote_id is not None:
-            more["next_check_at"] = self.context.now
+            more |= Plan(self.context.now, NEWS).changes()
         if self.parsed.fault is None:
             return more
         words = (

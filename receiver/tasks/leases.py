@@ -7,6 +7,8 @@ that others need not wait until they run out.
 from collections.abc import Iterable
 
 from receiver.core.states import State
+from receiver.lifecycle.attempt_results import FREE
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.transition import write_changes
 from receiver.services import Services
 from receiver.store import Transaction, tasks
@@ -35,5 +37,5 @@ def given_back(row: TaskRow, now: int) -> TaskChanges:
     """Return the change that gives a lease back with nothing sent: an order is due at once, for whoever looks next."""
     changes: TaskChanges = {"leased_until": None}
     if row.state is State.QUEUED:
-        changes["next_check_at"] = now
+        changes |= Plan(now, FREE).changes()
     return changes

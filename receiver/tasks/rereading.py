@@ -209,7 +209,7 @@ async def _unit(services: Services, heard: StoredMessage) -> Callable[[Transacti
             journal.end_attempt(tx, heard.id, may_have_bought=False, outcome="refused")
             facts["may_have_cost"] = False
         place = journal.note(tx, task.id, context.now, "note")
-        outcome = apply(tx, row, event, Source(via), context, changes=facts)
+        outcome = apply(tx, row, event, Source(via, heard_at=heard.at), context, changes=facts)
         what = "The answer to a submission" if heard.kind == "attempt" else "The answer to a check"
         words = f"{what}, of {format_timestamp(heard.at)}, was read again: {outcome}."
         journal.complete_note(tx, place, {"text": words, heard.kind: heard.id, "outcome": outcome.value})

@@ -15,6 +15,8 @@ from receiver.core.catalog import refuse_reserved_names
 from receiver.core.errors import Conflict, Fault, Invalid, NotFound, OutcomeUnknown, StoreUnavailable
 from receiver.core.ids import new_id
 from receiver.core.states import SETTLED, State, Via
+from receiver.lifecycle.attempt_results import FREE
+from receiver.lifecycle.schedule import Plan
 from receiver.lifecycle.spending_limits import refuse_dearer_than_a_day
 from receiver.lifecycle.transition import add_notices, transition, write_changes
 from receiver.outbound.guard import ForbiddenLink
@@ -27,6 +29,7 @@ from receiver.store.tasks import Claim
 from receiver.tasks.attempts import attempt
 
 MAX_MODEL_LENGTH = 200
+FIRST_ATTEMPT = "Its first request is under way."
 RETRYABLE = SETTLED | {State.UNCONFIRMED}
 
 
@@ -89,6 +92,7 @@ async def submit(services: Services, order: NewTask) -> tuple[str, bool]:
     if order.key is None:
         # A caller who is told that it could not be stored orders again: no sweep may send it before they are answered.
         columns["next_check_at"] = services.context(order.provider).schedule.due(services.clock())
+        columns["next_check_because"] = FIRST_ATTEMPT
     task_id, is_new = await place(services, order, columns, check)
     if is_new:
         trying = services.background.start(attempt(services, Claim(task_id, 1)))
@@ -105,7 +109,7 @@ async def _let_sweeps_send(services: Services, task_id: str) -> None:
         row = tasks.current(tx, task_id)
         if row is not None and row.state == State.QUEUED and row.attempts == 0:
             context = services.context(row.provider)
-            write_changes(tx, row, context, {"next_check_at": context.now})
+            write_changes(tx, row, context, Plan(context.now, FREE).changes())
 
     try:
         await services.store.write(unit)
@@ -140,7 +144,8 @@ async def place(
     `check` runs in the same transaction and may raise. Raises `Conflict` and `StoreUnavailable`.
     """
     now = services.clock()
-    row = _task_row(order, new_id(now)) | {"created_at": now, "updated_at": now, "next_check_at": now} | columns
+    plan = {"next_check_at": now, "next_check_because": FIRST_ATTEMPT}
+    row = _task_row(order, new_id(now)) | {"created_at": now, "updated_at": now} | plan | columns
 
     def insert(tx: Transaction) -> str | None:
         racing = tasks.by_key(tx, order.key) if order.key else None
@@ -269,7 +274,8 @@ async def retry(services: Services, task_id: str, key: str | None) -> tuple[str,
     return await submit(services, order)
 
 
-_WITHDRAWN = {"state": State.CANCELLED.value, "leased_until": None, "next_check_at": None, "settled_by": Via.HAND.value}
+_WITHDRAWN = {"state": State.CANCELLED.value, "leased_until": None, "settled_by": Via.HAND.value,
+              "next_check_at": None, "next_check_because": None}  # fmt: skip
 _COUNTERS = ("attempts", "checks", "deliveries", "unstored", "empties", "gaps", "claim")
 _UNTOUCHED: dict[str, Any] = dict.fromkeys(_COUNTERS, 0) | {"token_seen": False, "callback_url": False}
 _UNTOUCHED["may_have_cost"] = False

@@ -36,9 +36,12 @@ async def expired(service: Service, family: Family) -> Task:
 
 
 @every_family
-async def test_at_the_deadline_one_last_check_and_then_expired(
-    family: Family, service: Service, provider: Provider
-) -> None:
+async def test_at_the_deadline_one_last_check_and_then_expired(family: Family, stage: Stage) -> None:
+    async with stage.serve(LATE_WATCH="0") as service:
+        await expires_after_one_last_check(service, family, stage.provider)
+
+
+async def expires_after_one_last_check(service: Service, family: Family, provider: Provider) -> None:
     task = await ordered(service, family)
     await service.poll_after(DEADLINE - 0.001)
     assert (await service.task(task["id"]))["state"] == "submitted"

@@ -17,6 +17,7 @@ FIELDS = [
     "id", "state", "provider", "model", "remote_id", "remote_state", "progress", "input", "validated", "metadata",
     "outputs", "result", "error", "credits", "settled_by", "evidence", "notices", "retry_of", "attempts", "checks",
     "deliveries", "sandbox", "created_at", "submitted_at", "finished_at", "updated_at", "next_check_at",
+    "next_check_because",
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))

@@ -151,7 +151,7 @@ async def test_a_result_of_weak_evidence_is_confirmed_before_it_fills_a_task(sta
 
 
 async def test_a_success_without_a_result_is_asked_about_in_growing_gaps_until_its_deadline(stage: Stage) -> None:
-    async with stage.serve() as service:
+    async with stage.serve(LATE_WATCH="0") as service:
         task = await until_believed_empty(service, RIVYA)
         asked = []
         while (task := await service.task(task["id"]))["next_check_at"] is not None:

@@ -23,6 +23,7 @@ TASK_KEYS = {
     "id", "state", "provider", "model", "remote_id", "remote_state", "progress", "input", "validated", "metadata",
     "outputs", "result", "error", "credits", "settled_by", "evidence", "notices", "retry_of", "attempts", "checks",
     "deliveries", "sandbox", "created_at", "submitted_at", "finished_at", "updated_at", "next_check_at",
+    "next_check_because",
 }  # fmt: skip
 TASK_ID = re.compile(r"tsk_[0-9a-z]{26}")
 

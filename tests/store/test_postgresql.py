@@ -22,6 +22,7 @@ from receiver.lifecycle.spending_limits import reason_to_wait
 from receiver.providers.revid import RevidConfig
 from receiver.store import Store, Transaction, heartbeats, journal, reading, schema, spending, tasks
 from receiver.store.engine import reader_engine
+from receiver.store.measured import LOCK
 from receiver.store.reading import Filter
 from receiver.store.schema import HEAD
 from receiver.store.writer import PATIENCE
@@ -33,6 +34,7 @@ from . import feeding
 from .cost import assert_sums_are_exact
 from .ended import assert_ends_and_forgets
 from .labels import NUMBERS, assert_found_by_its_text
+from .measuring import assert_bounded_whatever_models_are_called, assert_kept_as_counted, ended, expected, known
 from .releases import steps_at
 from .rig import NOW, add_tasks, beat, beats, count_up, task_row, timed
 from .waiting import assert_each_waiter_is_woken_for_its_own_task, assert_hostile_ids_are_waited_for_like_others
@@ -438,3 +440,23 @@ async def test_numbers_are_given_in_the_order_of_commits_by_several_processes(
     assert seen == [], "it was numbered after one that nobody could see yet"
     assert await feeding.ids_after(second, 0) == ["tsk_slow", "tsk_quick"]
     await second.close()
+
+
+async def test_what_is_measured_is_kept_there_too(store: Store) -> None:
+    await assert_kept_as_counted(store)
+
+
+async def test_any_number_of_models_takes_bounded_room_there_too(store: Store) -> None:
+    await assert_bounded_whatever_models_are_called(store)
+
+
+async def test_nobody_waits_for_another_process_that_is_writing_what_it_measured(store: Store, server: str) -> None:
+    """It may be suspended in the middle of it, and what it measured is no reason to store no callback."""
+    engine = create_engine(server)
+    with engine.connect() as suspended:
+        suspended.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        await store.write(ended())
+        suspended.rollback()
+    engine.dispose()
+    await store.write(ended())
+    assert await known(store) == expected(40), "the first of them was dropped"

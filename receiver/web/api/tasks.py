@@ -14,7 +14,6 @@ from receiver.core.states import SETTLED, State
 from receiver.documents import (
     history_document,
     list_documents,
-    provider_documents,
     read_stats,
     show,
 )
@@ -29,6 +28,7 @@ from receiver.web import access
 from receiver.web.api import requests
 from receiver.web.api.responses import json_response
 from receiver.web.bodies import read_body, read_json, read_object
+from receiver.web.measured import show_providers
 
 POLL_SECONDS = 50.0
 UNREADABLE = "Your order is stored, but the database cannot be read right now. Get this task again for the rest."
@@ -163,7 +163,7 @@ async def list_providers(request: Request) -> Response:
     """GET /api/providers."""
     await access.require_api(request)
     requests.refuse_query(request)
-    return json_response({"providers": provider_documents(_services(request).providers, _services(request).settings)})
+    return json_response({"providers": await show_providers(_services(request))})
 
 
 async def get_balance(request: Request) -> Response:

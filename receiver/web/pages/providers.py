@@ -3,18 +3,21 @@
 `routes` calls it. It shows no key, not even whether one looks right.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.catalog import Model
+from receiver.core.measured import Measured
 from receiver.core.times import MINUTE, SECOND, format_duration
-from receiver.documents import format_timestamp
+from receiver.documents import Document, format_timestamp
 from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.spending_limits import UNCONFIRMED_COUNTS
 from receiver.providers import CONFIG_TYPES, FAMILIES
 from receiver.providers.base import HasBalance, Provider
 from receiver.services import Services
+from receiver.web.measured import MeasuredModels, measured_documents
 from receiver.web.pages.wording import format_credits
 
 SPEND_DAYS = 14
@@ -35,6 +38,8 @@ class Account:
     models: Mapping[str, Model]
     has_balance: bool
     """Whether the provider has a request for the balance."""
+    measured: Sequence[Document] = ()
+    """What was measured of its models, as the API tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class UnconfiguredFamily:
     models: Mapping[str, Model]
 
 
-def list_accounts(services: Services) -> list[Account]:
-    """Return every configured account."""
+def list_accounts(services: Services, known: MeasuredModels = MappingProxyType({})) -> list[Account]:
+    """Return every configured account; `known` is what was measured, by account and model."""
     settings = services.settings
     return [
         Account(
@@ -56,6 +61,7 @@ def list_accounts(services: Services) -> list[Account]:
             tuple(_facts(settings, provider, config)),
             provider.models,
             isinstance(provider, HasBalance),
+            measured_documents(services, name, known),
         )
         for name, provider in services.providers.items()
         if (config := settings.providers.get(name)) is not None
@@ -79,10 +85,10 @@ def required_variables(family: str, config_type: type[ProviderConfig]) -> tuple[
 def _facts(settings: Settings, provider: Provider, config: ProviderConfig) -> list[str]:
     schedule = Schedule.of(settings, provider.first_check_after)
     has_callbacks = provider.takes_callbacks and settings.public_url is not None
-    first = schedule.callback_grace if has_callbacks else schedule.poll_after
+    first, _ = schedule.first_pause(Measured(), callback=has_callbacks)
     facts = [
         _describe_callbacks(settings, provider),
-        f"The first status check is {_format_seconds(first)} after submission.",
+        f"The first status check is {_format_seconds(first)} after submission, until a model's own times are known.",
         "An attempt without a clear answer is repeated under its idempotency key, so it buys only once."
         if provider.supports_idempotency_keys
         else "It has no idempotency keys, so an attempt without a clear answer is never repeated automatically.",

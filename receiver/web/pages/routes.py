@@ -18,7 +18,7 @@ from receiver.core.catalog import Model
 from receiver.core.errors import Conflict, Fault, Invalid, NotFound, StoreUnavailable
 from receiver.core.states import SETTLED
 from receiver.documents import task_document
-from receiver.store import Session, reading, spending
+from receiver.store import Session, measured, reading, spending
 from receiver.store.counts import count_by_state
 from receiver.tasks import adoption, submission
 from receiver.tasks.checks import check_now
@@ -173,12 +173,15 @@ async def show_providers(request: Request, balances: Mapping[str, float] | None 
     """GET /providers: the configured accounts, and what to set for the others."""
     services = services_of(request)
     since = spending.start_of_day(services.clock()) - providers.SPEND_DAYS * spending.DAY
+    spent, known = await services.store.read(
+        lambda session: (spending.list_spent_by_day(session, since), measured.read_all(session))
+    )
     return render(
         request,
         "providers.html",
-        accounts=providers.list_accounts(services),
+        accounts=providers.list_accounts(services, known),
         unconfigured=providers.list_unconfigured(services),
-        spent=await services.store.read(lambda session: spending.list_spent_by_day(session, since)),
+        spent=spent,
         day=providers.format_day,
         balances=balances or {},
     )

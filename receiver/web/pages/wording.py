@@ -73,7 +73,8 @@ MEANINGS: Mapping[State, Meaning] = {
     State.EXPIRED: Meaning(
         "No result in time",
         "The deadline passed and no result arrived. It may still have been made and paid for.",
-        "Look for it at the provider before you order again. If its remote id is known, “Check now” asks the provider.",
+        "Look for it at the provider before you order again. If its remote id is known, the provider is still asked for"
+        " a while, in growing pauses, and “Check now” asks at once.",
         with_callback="A late callback still counts.",
     ),
 }
