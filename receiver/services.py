@@ -19,6 +19,7 @@ from receiver.lifecycle.schedule import Schedule
 from receiver.lifecycle.transition import Context
 from receiver.outbound.client import Outbound
 from receiver.outbound.download import Downloads
+from receiver.outbound.heartbeat import HeartbeatURL
 from receiver.outbound.webhooks import Webhooks
 from receiver.providers import connect
 from receiver.providers.base import Provider
@@ -109,6 +110,8 @@ class Services:
     chance: Callable[[], float] = random.random
     background: Background = field(default_factory=Background)
     due_now: DueNow = field(default_factory=DueNow)
+    heartbeat: HeartbeatURL | None = None
+    """Where a dead man's switch is told of each sweep, if anywhere."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is stopping: from then on nothing new is started, and no order is sent."""
 
@@ -128,6 +131,7 @@ class Services:
             storage=None if place is None else open_storage(place, settings.archive_keep_free),
             messages=MessageSettings(settings.notify_url, frozenset(settings.notify_events)),
             clock=clock,
+            heartbeat=HeartbeatURL(settings.heartbeat_url) if settings.heartbeat_url else None,
         )
 
     async def close(self, seconds: float = 5.0) -> None:

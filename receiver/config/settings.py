@@ -141,6 +141,9 @@ class ServiceSettings(BaseModel):
     notify_secrets: WebhookSecrets = ()
     notify_hosts: Hosts = ()
     late_watch: NonNegativeSeconds = Field(86_400, examples=["86400"])
+    heartbeat_url: Annotated[str, AfterValidator(check_endpoint_url)] | None = Field(
+        None, repr=False, examples=["https://hc-ping.com/your-uuid"]
+    )
     host: str = Field("127.0.0.1", examples=["0.0.0.0"])  # noqa: S104 - an example, not a default
     port: Annotated[int, Field(ge=0, le=65535, examples=["8000"])] = 8000
 

@@ -56,7 +56,16 @@ def _split_remedy(message: str) -> tuple[str, str]:
 async def examine(services: Services) -> list[Finding]:
     """Return findings about a database that exists and is current."""
     found = []
-    for examine_part in (_writable, _journal, _damage, _poller, _task_states, _stuck_accounts, _missing_callbacks):
+    for examine_part in (
+        _writable,
+        _journal,
+        _damage,
+        _poller,
+        _heartbeat_url,
+        _task_states,
+        _stuck_accounts,
+        _missing_callbacks,
+    ):
         try:
             found += await examine_part(services)
         except StoreUnavailable as error:
@@ -135,6 +144,15 @@ async def _poller(services: Services) -> list[Finding]:
         hint = "let cron run `* * * * * receiver poll` before you order"
         return [skipped("poller", f"RECEIVER_POLLER is off, and no task was due yet; {hint}")]
     return [wrong("poller", f"{message}; RECEIVER_POLLER is off", "let cron run `* * * * * receiver poll`")]
+
+
+async def _heartbeat_url(services: Services) -> list[Finding]:
+    if services.settings.heartbeat_url is None:
+        return []
+    sent = await services.store.read(lambda session: heartbeats.read_last(session, heartbeats.HEARTBEAT_URL))
+    if sent is None:
+        return [skipped("heartbeat", "no sweep has fetched RECEIVER_HEARTBEAT_URL yet")]
+    return [ok("heartbeat", f"fetched {format_seconds(abs(services.clock() - sent) / 1000)} ago")]
 
 
 async def _overdue_tasks(services: Services) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from receiver.core.errors import StoreUnavailable
+from receiver.core.times import MINUTE
 from receiver.outbound.client import Kind
 from receiver.services import Services
 from receiver.store import heartbeats, reading, tasks
@@ -44,12 +45,25 @@ async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None
     for error in ended:
         if error is not None:
             raise error
+    await fetch_heartbeat_url(services)
 
 
 async def record_heartbeat(services: Services) -> None:
     """Record that somebody sweeps: `receiver doctor` and `/metrics` report when nobody does."""
     now = services.clock()
     await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.POLLER, now))
+
+
+async def fetch_heartbeat_url(services: Services) -> None:
+    """Tell a dead man's switch that a sweep did its work, at most once a minute; nobody waits for its answer.
+
+    Whoever is the one to tell it has written that first, so nothing is told while the database cannot be written.
+    """
+    if services.heartbeat is None:
+        return
+    now = services.clock()
+    if await services.store.write(lambda tx: heartbeats.claim(tx, heartbeats.HEARTBEAT_URL, now, MINUTE)):
+        services.background.start(services.heartbeat.fetch())
 
 
 async def reschedule_after_clock_change(services: Services) -> None:
@@ -99,6 +113,7 @@ class Poller:
         if passed >= self._next_heartbeat:
             self._next_heartbeat = passed + self._heartbeat_interval
             await record_heartbeat(self._services)
+            await fetch_heartbeat_url(self._services)
 
     async def _start_due_work(self) -> None:
         now = self._services.clock()

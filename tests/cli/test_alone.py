@@ -1,6 +1,10 @@
 """Commands where nothing runs: what is missing is named, nothing is created, and wrong use exits with 2."""
 
+import contextlib
 import io
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import cast
 
 import pytest
@@ -82,6 +86,31 @@ def test_an_invalid_input_is_refused_before_anything_is_done(empty: Home, words:
     assert empty.call("list", "--json").document == {"tasks": []}
 
 
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """A server of somebody else, and the paths that were fetched from it."""
+    fetched: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fetched.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", fetched
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> None:
     """Nobody listens where the sandbox would be: provably not sent, so it waits."""
     empty.settings |= {"PORT": "1", "RECEIVER_POLL_EVERY": "0.01"}
@@ -104,7 +133,9 @@ def test_offline_a_task_is_stored_cancelled_and_ordered_again(empty: Home) -> No
     assert "revid" in unknown.err
     assert "n_frames" in invalid.err
 
-    polled = empty.call("poll", "--json")
+    with listening() as (url, fetched):
+        polled = empty.call("poll", "--json", RECEIVER_HEARTBEAT_URL=f"{url}/ping")
+    assert fetched == ["/ping"], "a single sweep tells the dead man's switch, too"
     assert polled.code == 0
     assert polled.document == {"submitted": 0, "checked": 0, "settled": 0, "expired": 0, "failed": 1}
     assert "not_sent" in polled.err, "what it did is logged, and not among its results"

@@ -69,6 +69,7 @@ DEFAULTS: dict[str, Any] = {
     "notify_secrets": (),
     "notify_hosts": (),
     "late_watch": 86400,
+    "heartbeat_url": None,
     "host": "127.0.0.1",
     "port": 8000,
 }
@@ -104,6 +105,7 @@ def test_the_defaults_are_those_of_the_interface() -> None:
         ("RECEIVER_POLL_EVERY", "0.1", "poll_every", 0.1),
         ("RECEIVER_POLL_MAX", "60", "poll_max", 60),
         ("RECEIVER_LATE_WATCH", "0", "late_watch", 0),
+        ("RECEIVER_HEARTBEAT_URL", "https://hc.example/ping?a=1", "heartbeat_url", "https://hc.example/ping?a=1"),
         ("RECEIVER_DEADLINE", "3600.25", "deadline", 3600.25),
         ("RECEIVER_TIMEOUT", " 5 ", "timeout", 5),
         ("RECEIVER_CONFIRM", "always", "confirm", "always"),
@@ -160,6 +162,7 @@ BAD = {
     "RECEIVER_POLL_EVERY": ["0", "nan"],
     "RECEIVER_POLL_MAX": ["0", "x"],
     "RECEIVER_LATE_WATCH": ["-1", "a day"],
+    "RECEIVER_HEARTBEAT_URL": ["hc.example/ping", "ftp://hc.example", "https://hc.example/a b", "https://u:p@h/"],
     "RECEIVER_DEADLINE": ["0", "-3600", "2h"],
     "RECEIVER_TIMEOUT": ["0", "-1", "fast", "1e999"],
     "RECEIVER_CONFIRM": ["sometimes"],

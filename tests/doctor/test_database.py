@@ -104,6 +104,26 @@ async def test_where_cron_sweeps_a_fresh_installation_is_not_wrong_until_a_task_
     is_wrong(finding, "no sweep has ever run", "let cron run `* * * * * receiver poll`")
 
 
+@pytest.mark.parametrize(
+    ("url", "minutes", "verdict", "words"),
+    [
+        ("https://hc.example/the-secret", None, Verdict.SKIPPED, "no sweep has fetched RECEIVER_HEARTBEAT_URL yet"),
+        ("https://hc.example/the-secret", 2, Verdict.OK, "fetched 2 min ago"),
+    ],
+)
+async def test_when_a_dead_mans_switch_was_last_told_is_shown(
+    url: str, minutes: int | None, verdict: Verdict, words: str, file: Path
+) -> None:
+    if minutes is not None:
+        with connected(file) as connection:
+            at = time.time_ns() // 1_000_000 - minutes * MINUTE
+            connection.execute("INSERT INTO heartbeat (name, at) VALUES ('heartbeat_url', ?)", (at,))
+    finding = (await look(file, RECEIVER_HEARTBEAT_URL=url)).the("heartbeat")
+    assert finding.verdict is verdict
+    assert words in finding.message
+    assert "the-secret" not in str(finding)
+
+
 # --- the journal
 
 
