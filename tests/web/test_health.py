@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.behaviour.provider import says, slams
 from tests.behaviour.service import Service, Stage, staged
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,90 @@ async def test_metrics_show_when_a_sweep_last_ran(service: Service) -> None:
     assert await seen() == [service.clock() / 1000]
     await service.poll_after(90)
     assert await seen() == [service.clock() / 1000]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of the metrics, by the values of its labels."""
+
+    name: str
+    labels: tuple[str, ...]
+
+
+async def read_metrics(service: Service) -> dict[Sample, float]:
+    families = text_string_to_metric_families((await service.client.get("/metrics")).text)
+    return {
+        Sample(sample.name, tuple(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+ROWS = """
+INSERT INTO output (task_id, position, url, kind, archive) VALUES ('{task}', 0, 'u', 'video', 'stored');
+INSERT INTO output (task_id, position, url, kind, archive) VALUES ('{task}', 1, 'u', 'video', 'failed');
+INSERT INTO output (task_id, position, url, kind, archive) VALUES ('{task}', 2, 'u', 'video', 'failed');
+INSERT INTO notification (webhook_id, task_id, type, url, host, own_url, created_at, updated_at, state, tries, claim)
+  VALUES ('w-1', '{task}', 'task.succeeded', 'u', 'h', FALSE, 5000, 5000, 'waiting', 0, 0);
+INSERT INTO notification (webhook_id, task_id, type, url, host, own_url, created_at, updated_at, state, tries, claim)
+  VALUES ('w-2', '{task}', 'task.failed', 'u', 'h', FALSE, 3000, 3000, 'waiting', 0, 0);
+INSERT INTO notification (webhook_id, task_id, type, url, host, own_url, created_at, updated_at, state, tries, claim)
+  VALUES ('w-3', '{task}', 'task.stored', 'u', 'h', FALSE, 1000, 1000, 'delivered', 1, 0);
+INSERT INTO attention (task_id, reason, since) VALUES ('{task}', 'expired', 1);
+INSERT INTO attention (task_id, reason, since) VALUES ('{task}', 'not_archived', 1);
+"""
+
+
+async def test_metrics_count_what_comes_after_the_end_of_a_task(service: Service) -> None:
+    ended = await service.order(REVID.order())
+    await service.call_back(ended["id"], REVID.done(ended["remote_id"], "https://cdn.example.com/out.mp4"))
+    await service.order(REVID.order())
+    await service.poll_after(7200)
+    before = await read_metrics(service)
+    with service.database.connected() as connection:
+        connection.executescript(ROWS.format(task=ended["id"]))
+    after = await read_metrics(service)
+    assert {
+        sample: value - before.get(sample, 0)
+        for sample, value in after.items()
+        if value != before.get(sample) and sample.name != "receiver_notification_oldest_waiting_timestamp_seconds"
+    } == {
+        Sample("receiver_outputs", ("stored",)): 1,
+        Sample("receiver_outputs", ("failed",)): 2,
+        Sample("receiver_notifications", ("waiting",)): 2,
+        Sample("receiver_notifications", ("delivered",)): 1,
+        Sample("receiver_attention", ("expired",)): 1,
+        Sample("receiver_attention", ("not_archived",)): 1,
+    }
+    assert after[Sample("receiver_notification_oldest_waiting_timestamp_seconds", ())] == 3
+    assert after[Sample("receiver_late_watch", ("revid",))] == 1
+    assert after[Sample("receiver_callbacks_awaited", ("revid",))] == 1
+    assert after[Sample("receiver_callbacks_arrived", ("revid",))] == 1
+    assert after[Sample("receiver_feed_number", ())] >= 0
+
+
+async def test_every_metric_is_documented_and_no_other(service: Service) -> None:
+    table = re.findall(
+        r"^\| `(receiver_\w+)(?:\{(.*?)\})?` \|", (ROOT / "docs" / "operating.md").read_text(), re.MULTILINE
+    )
+    families = text_string_to_metric_families((await service.client.get("/metrics")).text)
+    shown = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    assert sorted(name for name, _ in table) == sorted(shown)
+    labels = {name: set(filter(None, words.split(","))) for name, words in table}
+    for sample in await read_samples(service):
+        assert set(sample.labels) == labels[sample.name], sample.name
+
+
+async def read_samples(service: Service) -> list[Any]:
+    """Read the samples of a service to which something of everything has happened."""
+    task = await service.order(REVID.order())
+    await service.call_back(task["id"], REVID.done(task["remote_id"], "https://cdn.example.com/out.mp4"))
+    await service.order(REVID.order())
+    await service.poll_after(7200)
+    with service.database.connected() as connection:
+        connection.executescript(ROWS.format(task=task["id"]))
+    families = text_string_to_metric_families((await service.client.get("/metrics")).text)
+    return [sample for family in families for sample in family.samples]
 
 
 # --- openapi

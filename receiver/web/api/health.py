@@ -14,6 +14,7 @@ from receiver.core.states import State
 from receiver.services import Services
 from receiver.store import heartbeats, spending
 from receiver.store.counts import Counts, count_all
+from receiver.store.monitoring import Aftermath, count_aftermath
 from receiver.web import access
 from receiver.web.api.responses import json_response
 from receiver.web.problems import problem, problem_of
@@ -46,15 +47,17 @@ async def metrics(request: Request) -> Response:
     services: Services = request.app.state.services
     registry = CollectorRegistry()
     day = spending.start_of_day(services.clock())
-    totals, spent, polled = await services.store.read(
+    totals, spent, polled, aftermath = await services.store.read(
         lambda session: (
             count_all(session),
             spending.list_spent_by_day(session, day),
             heartbeats.read_last(session, heartbeats.POLLER),
+            count_aftermath(session),
         )
     )
     spent_today = {each.account: each.credits for each in spent if each.day == day}
     registry.register(_Collector(totals, spent_today, polled))
+    registry.register(_AftermathCollector(aftermath))
     return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
 
@@ -106,3 +109,46 @@ class _Collector:
         if self._polled is not None:
             polled.add_metric([], self._polled / 1000)
         yield polled
+
+
+class _AftermathCollector:
+    """Passes the counts of what comes after the end of a task to prometheus-client."""
+
+    def __init__(self, counted: Aftermath) -> None:
+        self._counted = counted
+
+    def collect(self) -> Iterator[Metric]:
+        counted = self._counted
+        yield _gauge("receiver_outputs", "Result files by what became of their copy.", "archive", counted.outputs)
+        yield _gauge("receiver_notifications", "Messages to applications by state.", "state", counted.messages)
+        yield _time(
+            "receiver_notification_oldest_waiting_timestamp_seconds",
+            "When the oldest waiting message was made.",
+            counted.oldest_message,
+        )
+        yield _gauge("receiver_attention", "Tasks that a person should look at.", "reason", counted.attention)
+        feed = GaugeMetricFamily("receiver_feed_number", "The latest number of the feed of changes.")
+        feed.add_metric([], counted.feed)
+        yield feed
+        yield _gauge("receiver_late_watch", "Expired tasks that are still checked.", "provider", counted.late)
+        awaited = {account: number for account, (number, _) in counted.callbacks.items()}
+        arrived = {account: number for account, (_, number) in counted.callbacks.items()}
+        yield _gauge("receiver_callbacks_awaited", "Latest ends with a callback URL.", "provider", awaited)
+        yield _gauge("receiver_callbacks_arrived", "Those that a callback brought.", "provider", arrived)
+        yield _time(
+            "receiver_heartbeat_url_fetched_timestamp_seconds", "When the heartbeat URL was fetched.", counted.heartbeat
+        )
+
+
+def _gauge(name: str, words: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, words, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _time(name: str, words: str, milliseconds: int | None) -> Metric:
+    family = GaugeMetricFamily(name, words)
+    if milliseconds is not None:
+        family.add_metric([], milliseconds / 1000)
+    return family
