@@ -4,7 +4,6 @@ A row exists only as long as somebody should look: what resolves it removes it, 
 the task. The same reason may come back later. All changes are made in the transaction of what they tell of.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, case, delete, or_, text
@@ -78,10 +77,7 @@ def count_tasks(session: Session) -> int:
     return session.exec(select(func.count(col(Attention.task_id).distinct()))).one()
 
 
-def reasons_of(session: Session, task_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Return the reasons for which these tasks are on the list, by task id."""
-    found: dict[str, list[str]] = {}
-    query = select(Attention.task_id, Attention.reason).where(col(Attention.task_id).in_(task_ids))
-    for task_id, reason in session.exec(query.order_by(Attention.reason)):
-        found.setdefault(task_id, []).append(reason)
-    return found
+def reasons_of(session: Session, task_id: str) -> list[str]:
+    """Return the reasons for which a task is on the list."""
+    query = select(Attention.reason).where(Attention.task_id == task_id).order_by(Attention.reason)
+    return list(session.exec(query))

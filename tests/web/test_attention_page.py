@@ -56,6 +56,14 @@ async def test_a_task_is_acknowledged_with_one_button(site: Site) -> None:
     assert (await site.post(f"/attention/{task_id}/acknowledge", {"csrf": "forged"})).status_code == 403
 
 
+async def test_the_page_of_a_task_says_why_it_is_listed_and_acknowledges_it(site: Site) -> None:
+    task_id = await add(site, State.SUCCEEDED, "contradiction")
+    page = await site.page(f"/tasks/{task_id}")
+    assert "Acknowledge: two different ends" in page.text
+    await site.post(f"/attention/{task_id}/acknowledge", page.forms[f"/attention/{task_id}/acknowledge"])
+    assert "Acknowledge" not in (await site.page(f"/tasks/{task_id}")).text
+
+
 async def test_an_unclear_task_is_closed_or_followed_with_one_form(site: Site) -> None:
     closed, followed = [await add(site) for _ in range(2)]
     form = (await site.page("/attention")).forms[f"/tasks/{closed}/adopt"]

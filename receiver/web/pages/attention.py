@@ -59,6 +59,11 @@ def list_first(session: Session) -> list[Entry]:
     return group_by_task(attention.list_items(session, SHOWN_FIRST))
 
 
+def reasons_of(session: Session, task_id: str) -> list[str]:
+    """Return in words why a task is on the list."""
+    return [wording.REASONS.get(reason, reason) for reason in attention.reasons_of(session, task_id)]
+
+
 async def show_attention(request: Request) -> Response:
     """GET /attention: everything on the list, most costly first."""
     services = services_of(request)

@@ -64,9 +64,10 @@ async def show_task(request: Request) -> Response:
         found = reading.task(session, task_id)
         if found is None:
             raise NotFound(f"There is no task {task_id[:60]}.")
-        return found, reading.outputs(session, [task_id])[task_id], reading.history(session, task_id)
+        reasons = attention.reasons_of(session, task_id)
+        return found, reading.outputs(session, [task_id])[task_id], reading.history(session, task_id), reasons
 
-    found, outputs, events = await services.store.read(query)
+    found, outputs, events, reasons = await services.store.read(query)
 
     def render_page() -> Response:
         document = task_document(found, outputs, services.redactor, services.settings)
@@ -77,6 +78,7 @@ async def show_task(request: Request) -> Response:
             credits=document["credits"],
             meaning=task.meaning(found, [row for row, _ in events]),
             actions=task.actions(services, found),
+            reasons=reasons,
             files=task.files(services.settings, outputs, document["outputs"]),
             evidence=task.evidence(found),
             deadline=task.deadline(services, found),
