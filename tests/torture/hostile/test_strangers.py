@@ -24,7 +24,7 @@ MOST_ROUNDS = 12
 STORED_SECONDS = 0.015
 """What a callback of a megabyte may cost besides: storing it is what a callback is for."""
 HONEST_SECONDS = 1.0
-VALUES = {"id": "tsk_00000000000000000000000000", "provider": "revid", "name": "revid", "token": "x" * 500}
+VALUES = {"n": "0", "id": "tsk_00000000000000000000000000", "provider": "revid", "name": "revid", "token": "x" * 500}
 FORM = b"Content-Type: application/x-www-form-urlencoded"
 
 
