@@ -30,7 +30,11 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A migrated installation."""
-    secrets = {"RECEIVER_SECRET_KEYS": "a-key-that-nobody-guesses", "RECEIVER_API_TOKENS": "a-token-for-the-tests"}
+    secrets = {
+        "RECEIVER_SECRET_KEYS": "a-key-that-nobody-guesses",
+        "RECEIVER_API_TOKENS": "a-token-for-the-tests",
+        "RECEIVER_NOTIFY_SECRETS": f"whsec_{'a' * 40}",
+    }
     home = Home(tmp_path, {"PORT": "0", "REVID_API_KEY": "a-key", **secrets})
     assert home.run("migrate").code == 0
     return home

@@ -57,6 +57,10 @@ OPERATIONS = (
         {200: "Tasks", 422: "Problem"},
         query=requests.ListQuery,
     ),
+    # Before the task's own path, which would match it, too: the wrong method is told the right one.
+    Operation("POST", "/api/tasks/batch", batch.run_batch, "Do the same with many tasks, by their ids or by a filter",
+              {200: "Results", 400: "Problem", 409: "Problem", 422: "Problem", 503: "Problem"},
+              body=(requests.BatchBody,), keyed=True),
     Operation(
         "GET",
         "/api/tasks/{id}",
@@ -87,9 +91,6 @@ OPERATIONS = (
               {200: "Link", 400: "Problem", 404: "Problem", 422: "Problem"}, body=(requests.LinkBody,)),
     Operation("POST", "/api/tasks/{id}/acknowledge", tasks.acknowledge_task,
               "Take a task off the attention list until something new happens to it", {**_TASK, 422: "Problem"}),
-    Operation("POST", "/api/tasks/batch", batch.run_batch, "Do the same with many tasks, by their ids or by a filter",
-              {200: "Results", 400: "Problem", 409: "Problem", 422: "Problem", 503: "Problem"},
-              body=(requests.BatchBody,), keyed=True),
     Operation("GET", "/api/attention", batch.list_attention, "List what a person should look at, most costly first",
               {200: "Attention", 422: "Problem"}, query=requests.AttentionQuery),
     Operation("GET", "/api/deliveries", deliveries.list_deliveries, "List callbacks of all tasks and accounts",
