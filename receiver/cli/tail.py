@@ -25,7 +25,7 @@ LARGEST = 2**63 - 1
 def tail(
     since: Annotated[
         int | None,
-        typer.Option(min=0, max=LARGEST, help="begin after the change with this number; 0 begins with all tasks"),
+        typer.Option(min=0, max=LARGEST, help="begin after the change with this number"),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

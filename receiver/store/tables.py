@@ -322,16 +322,16 @@ class NotificationTry(SQLModel, table=True):
 
 
 class Feed(SQLModel, table=True):
-    """The latest change of each task, numbered in the order of commits.
+    """The latest changes of tasks, numbered in the order of commits; the greatest number is never removed.
 
-    No foreign key: on PostgreSQL its check would wait for locks on tasks while the numbering holds its own.
+    No index and no foreign key: each callback would pay for the one, and the check of the other would wait for locks on
+    tasks, on PostgreSQL, while the numbering holds its own.
     """
 
     __tablename__ = "feed"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice, even if its row is gone
 
     number: int | None = Field(default=None, primary_key=True, sa_type=Id)
-    task_id: str = Field(unique=True)
+    task_id: str
 
 
 class Attention(SQLModel, table=True):

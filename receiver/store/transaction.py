@@ -31,13 +31,13 @@ class Transaction:
         self._cursor = cursor
         self._compiler = compiler
         self._broken: Exception | None = None
-        self.touched: set[str] = set()
-        """The tasks of which something shown has changed: each gets a new number in the feed, right before COMMIT."""
+        self.touched: dict[str, None] = {}
+        """The tasks of which something shown has changed, in order; each gets a number in the feed before COMMIT."""
         self._gathered: dict[Callable[[Transaction, list[Any]], None], list[Any]] = {}
 
     def touch(self, task_id: str) -> None:
         """Record that what a task's document shows has changed."""
-        self.touched.add(task_id)
+        self.touched[task_id] = None
 
     def gather(self, write: "Callable[[Transaction, list[T]], None]") -> list[T]:
         """Return the list of what this transaction gathers for a function that writes it, once, before the commit."""

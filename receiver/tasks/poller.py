@@ -14,7 +14,7 @@ from receiver.core.errors import StoreUnavailable
 from receiver.core.times import MINUTE
 from receiver.outbound.client import Kind
 from receiver.services import Services
-from receiver.store import heartbeats, reading, tasks
+from receiver.store import Transaction, feed, heartbeats, reading, tasks
 from receiver.store.tasks import Claim
 from receiver.tasks.workers import AT_ONCE, Report, Workers
 
@@ -51,7 +51,12 @@ async def sweep(services: Services, report: Report, stop: asyncio.Event) -> None
 async def record_heartbeat(services: Services) -> None:
     """Record that somebody sweeps: `receiver doctor` and `/metrics` report when nobody does."""
     now = services.clock()
-    await services.store.write(lambda tx: heartbeats.record_heartbeat(tx, heartbeats.POLLER, now))
+
+    def unit(tx: Transaction) -> None:
+        heartbeats.record_heartbeat(tx, heartbeats.POLLER, now)
+        feed.remove_past(tx)
+
+    await services.store.write(unit)
 
 
 async def fetch_heartbeat_url(services: Services) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from receiver.feed import RECENT_BYTES, Change, Feed
 from receiver.store import Store
+from receiver.store.feed import KEPT
 from tests.behaviour.families import APIXO, REVID
 from tests.behaviour.listener import Event, listening
 from tests.behaviour.service import TOKEN, Service
@@ -60,6 +61,18 @@ async def test_a_number_from_the_future_is_answered_by_a_reset(service: Service)
             assert (reset.name, reset.number) == ("reset", int(listener.headers["last-event-id"]))
             new = await service.order(REVID.order())
             assert (await listener.change())[1]["id"] == new["id"]
+
+
+async def test_a_sweep_forgets_what_is_long_past_and_who_asks_for_it_is_told(service: Service) -> None:
+    await service.order(REVID.order())
+    with service.database.connected() as connection:  # as if there had been very many changes since
+        connection.execute("INSERT INTO feed (number, task_id) SELECT ?, id FROM task", (KEPT + 100,))
+    await service.poll()
+    assert service.database.rows("SELECT count(*) FROM feed WHERE number < 100") == [(0,)]
+    async with listening(service, 1) as listener:
+        assert (await listener.next()).name == "reset"
+    async with listening(service, KEPT + 99) as listener:
+        assert (await listener.change())[0] == KEPT + 100
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", "1" * 31, "٣"])

@@ -77,21 +77,16 @@ async def assert_pages_are_bounded(store: Store) -> None:
 async def assert_known_is_what_was_given_and_is_there(store: Store) -> None:
     await store.write(add_tasks(*(task_row(f"tsk_{name}") for name in "abc")))
     await change(store, "tsk_a", progress=0.5)
-    numbers = {task_id: number for number, task_id in await store.read(changes_after(0))}
     end = await latest(store)
 
-    async def known(number: int) -> bool:
-        return await store.read(lambda session: feed.knows_all_after(session, number))
+    async def known(number: int, kept: int = feed.KEPT) -> bool:
+        return await store.read(lambda session: feed.knows_all_after(session, number, kept))
 
     assert [await known(number) for number in (0, end, end + 1, 2**80)] == [True, True, False, False]
-    await store.write(partial(feed.remove_changes, task_ids=["tsk_b", "tsk_x"]))
-    assert not await known(numbers["tsk_b"] - 1)
-    assert await known(numbers["tsk_b"])
-    await store.write(partial(feed.remove_changes, task_ids=["tsk_a"]))
-    await store.write(partial(feed.remove_changes, task_ids=["tsk_x"]))
-    assert await known(end), "its number was given, though nothing has it any more"
-    assert [await known(number) for number in (end - 1, end + 1)] == [False, False]
-    assert await ids_after(store, 0) == ["tsk_c"]
+    await store.write(partial(feed.remove_past, kept=2))
+    assert await ids_after(store, 0) == ["tsk_c", "tsk_a"]
+    assert [await known(number, 2) for number in (0, end - 3, end - 2, end)] == [False, False, True, True]
+    assert await latest(store) == end
 
 
 ALL = (

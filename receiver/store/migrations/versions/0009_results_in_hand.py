@@ -30,8 +30,7 @@ def upgrade() -> None:
     op.create_table(
         "feed",
         sa.Column("number", ID, primary_key=True, autoincrement=True),
-        sa.Column("task_id", sa.String(), nullable=False, unique=True),
-        sqlite_autoincrement=True,
+        sa.Column("task_id", sa.String(), nullable=False),
     )
     op.execute("INSERT INTO feed (task_id) SELECT id FROM task ORDER BY updated_at, id")
     op.create_table(
