@@ -7,8 +7,10 @@ from collections.abc import Iterable
 PACKAGES = {
     "C compiler": "gcc libc6-dev",
     "PostgreSQL": "postgresql",
+    "bash": "bash",
     "caddy": "caddy",
     "chromium": "chromium",
+    "curl": "curl",
     "eatmydata": "eatmydata",
     "git": "git",
     "libfiu": "fiu-utils",

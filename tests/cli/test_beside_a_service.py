@@ -115,9 +115,10 @@ def history(home: Home, task_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home) -> None:
+def test_tasks_are_shown_listed_waited_for_and_ordered_again(home: Home, tmp_path: Path) -> None:
     (task_id,) = ordered(home, "listed [sandbox: after=0.1]")
     settle(home, task_id)
+    home.call("download", task_id, "--to", str(tmp_path))  # its file is archived by then: nothing more happens to it
     shown, table, listed, retried = home.call_all(
         [
             ["show", task_id, "--json"],

@@ -32,7 +32,10 @@ REVID = {"provider": "revid", "model": "sora-2-text-to-video"}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(Home(tmp_path_factory.mktemp("served"), dict(QUICK))) as served:
+    """A service whose database is there already: who creates it keeps some megabytes of Alembic."""
+    home = Home(tmp_path_factory.mktemp("served"), dict(QUICK))
+    home.call("migrate")
+    with serving(home) as served:
         yield served
 
 
