@@ -12,6 +12,7 @@ import structlog
 
 from receiver.archive.fetch import fetch
 from receiver.core.errors import StoreUnavailable
+from receiver.lifecycle import files as lifecycle
 from receiver.services import Services
 from receiver.storage import Storage
 from receiver.store import Transaction, files
@@ -65,11 +66,11 @@ class Archiver:
             renewing.cancel()
             await self._give_back()
 
-    async def fetch_now(self, output_id: int, task_id: str) -> None:
+    async def fetch_now(self, output_id: int) -> None:
         """Download one file, due or not, also one that was given up; wait for whoever downloads it already."""
         renewing = asyncio.create_task(self._renew())
         try:
-            while (row := await self._claim_one(output_id, task_id)) is None:
+            while (row := await self._claim_one(output_id)) is None:
                 if not await self._services.store.read(lambda session: files.is_waiting(session, output_id)):
                     return
                 await asyncio.sleep(POLL_INTERVAL)
@@ -80,11 +81,11 @@ class Archiver:
             renewing.cancel()
             await self._give_back()
 
-    async def _claim_one(self, output_id: int, task_id: str) -> FileRow | None:
+    async def _claim_one(self, output_id: int) -> FileRow | None:
         now, until = self._services.clock(), self._lease_end()
 
         def unit(tx: Transaction) -> FileRow | None:
-            files.fetch_again(tx, output_id, task_id, now)
+            lifecycle.fetch_again(tx, output_id, now)
             return files.claim_one(tx, output_id, now, until)
 
         return await self._services.store.write(unit)
@@ -151,6 +152,8 @@ class Archiver:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             held, until = [(row.id, row.fetch_claim) for row in self._running.values()], self._lease_end()
+            if not held:
+                continue
             try:
                 await self._services.store.write(lambda tx: files.renew(tx, held, until))  # noqa: B023 - awaited here
             except StoreUnavailable as error:

@@ -14,6 +14,7 @@ from receiver.cli.runtime import print_message, print_result, run
 from receiver.cli.tasks import JsonFlag, TaskIds
 from receiver.core.errors import ConfigError
 from receiver.documents import TaskDocument, show
+from receiver.lifecycle import files as lifecycle
 from receiver.services import Services
 from receiver.storage import Storage
 from receiver.store import Session, files, reading
@@ -62,9 +63,8 @@ def archive(
     async def work(services: Services) -> Archiver:
         storage, now = _storage(services), services.clock()
         if missing:
-            found = await services.store.read(files.list_missing)
-            for output_id, task_id in found:
-                await services.store.write(partial(files.fetch_again, output_id=output_id, task_id=task_id, now=now))
+            for output_id in await services.store.read(files.list_missing):
+                await services.store.write(partial(lifecycle.fetch_again, output_id=output_id, now=now))
         print_message(f"Files to download: {await services.store.read(files.count_waiting)}")
         archiver = Archiver(services, storage)
         await archiver.sweep(asyncio.Event())
@@ -91,7 +91,7 @@ async def _archived(services: Services, storage: Storage, task: TaskDocument, nu
 
     output = await services.store.read(query)
     if output.archive != files.STORED and output.id is not None:
-        await Archiver(services, storage).fetch_now(output.id, task["id"])
+        await Archiver(services, storage).fetch_now(output.id)
         output = await services.store.read(query)
     return output
 

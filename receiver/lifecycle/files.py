@@ -59,6 +59,12 @@ def relink(tx: Transaction, task_id: str, outputs: tuple[dict[str, Any], ...], c
         files.relink(tx, task_id, position, **fresh, link_refreshed=True, fetch_at=context.now, fetch_leased_until=None)
 
 
+def fetch_again(tx: Transaction, output_id: int, now: int) -> bool:
+    """Let a file be downloaded that failed or was never to be; returns False where it waits already, or is stored."""
+    row = files.current(tx, output_id)
+    return row is not None and files.fetch_again(tx, row, _host(row.url), now)
+
+
 def file_stored(tx: Transaction, row: FileRow, found: StoredFile, context: Context) -> bool:
     """Record that a file is stored, and tell of it once all files of its task are; returns False where somebody else
     has claimed it since."""

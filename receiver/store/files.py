@@ -3,7 +3,7 @@
 `lifecycle.files` decides what is written; nothing here does.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,14 @@ _RELINK = update(OUTPUT).where(
 _FETCH_AGAIN = (
     update(OUTPUT)
     .where(OUTPUT.c.id == bindparam("output_id"), or_(OUTPUT.c.archive == FAILED, OUTPUT.c.archive == OFF))
-    .values(archive=WAITING, problem=None, fetch_at=bindparam("now"), fetch_tries=0, link_refreshed=False)
+    .values(
+        archive=WAITING,
+        problem=None,
+        host=bindparam("at"),
+        fetch_at=bindparam("now"),
+        fetch_tries=0,
+        link_refreshed=False,
+    )
 )
 
 
@@ -101,7 +108,7 @@ class FileRow:
     position: int
     url: str
     kind: str
-    host: str
+    host: str | None
     expires_at: int | None
     archive: str
     problem: str | None
@@ -165,11 +172,11 @@ def states(tx: Transaction, task_id: str) -> list[str]:
     return [str(row["archive"]) for row in tx.all(_OF_TASK, of_task=task_id)]
 
 
-def fetch_again(tx: Transaction, output_id: int, task_id: str, now: int) -> bool:
+def fetch_again(tx: Transaction, row: FileRow, host: str, now: int) -> bool:
     """Let a file be downloaded that is not stored; returns False where it waits already, or is stored."""
-    if tx.run(_FETCH_AGAIN, output_id=output_id, now=now) == 0:
+    if tx.run(_FETCH_AGAIN, output_id=row.id, at=host, now=now) == 0:
         return False
-    tx.touch(task_id)
+    tx.touch(row.task_id)
     return True
 
 
@@ -178,12 +185,10 @@ def is_waiting(session: Session, output_id: int) -> bool:
     return session.execute(select(OUTPUT.c.archive).where(OUTPUT.c.id == output_id)).scalar() == WAITING
 
 
-def list_missing(session: Session, task_ids: Sequence[str] = ()) -> list[tuple[int, str]]:
-    """Return the ids of files that are not stored and do not wait, with their tasks; all, or those of some tasks."""
-    query = select(OUTPUT.c.id, OUTPUT.c.task_id).where(OUTPUT.c.archive.in_((FAILED, OFF))).order_by(OUTPUT.c.id)
-    if task_ids:
-        query = query.where(OUTPUT.c.task_id.in_(task_ids))
-    return [(int(output_id), str(task_id)) for output_id, task_id in session.execute(query)]
+def list_missing(session: Session) -> list[int]:
+    """Return the ids of all files that are not stored and do not wait."""
+    query = select(OUTPUT.c.id).where(OUTPUT.c.archive.in_((FAILED, OFF))).order_by(OUTPUT.c.id)
+    return [int(output_id) for output_id in session.execute(query).scalars()]
 
 
 def count_waiting(session: Session) -> int:

@@ -11,6 +11,7 @@ import pytest
 from receiver.archive import fetch
 from receiver.archive.archiver import Archiver
 from receiver.lifecycle import files as lifecycle
+from receiver.store import files
 from tests.archive.conftest import ID, Site
 from tests.archive.file_server import (
     MP4,
@@ -79,6 +80,17 @@ async def test_without_an_archive_only_links_are_kept(stage: Stage, host: FileSe
         assert answer.status_code == 404
         assert "archive --missing" in answer.json()["detail"]
     assert host.asked == []
+
+
+async def test_what_was_never_archived_is_downloaded_when_somebody_asks_for_it(stage: Stage, host: FileServer) -> None:
+    async with stage.serve(ARCHIVE="off") as service:
+        task = await Site(service, stage).succeeded(host.at("/a.mp4", serves(MP4)))
+    async with stage.serve(ARCHIVE=None, ARCHIVE_KEEP_FREE="0") as service:
+        store = service.app.state.services.store
+        (missing,) = await store.read(files.list_missing)
+        assert await store.write(lambda tx: lifecycle.fetch_again(tx, missing, service.clock.now))
+        await Site(service, stage).until_output(task["id"], "stored")
+        assert await store.read(files.list_missing) == []
 
 
 async def test_several_files_of_a_task_are_stored_apart(site: Site, host: FileServer) -> None:
@@ -302,7 +314,7 @@ async def test_a_lost_result_is_on_the_attention_list_until_it_is_stored(site: S
     assert await _attention(site) == [(task["id"], "result_lost")]
     host.at("/a.mp4", serves(MP4))
     services = site.service.app.state.services
-    await Archiver(services, services.storage).fetch_now(1, task["id"])
+    await Archiver(services, services.storage).fetch_now(1)
     await site.until_output(task["id"], "stored")
     assert await _attention(site) == []
 
