@@ -50,7 +50,7 @@ COMMANDS = {
     ),
     "doctor": (
         "doctor",
-        "Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy.",
+        "Examine settings, disk, database, archive, poller, public URL, keys and clock: one line each, with a remedy.",
     ),
     "notifications": ("notifications", "List messages to your application, newest first, or send one again."),
     "replay": ("replay", "Read a stored callback again, for example after its adapter or secret was fixed."),

@@ -17,7 +17,7 @@ STYLES = {Verdict.OK: "green", Verdict.SKIPPED: "dim", Verdict.WARNING: "bold ye
 
 @cli.command()
 def doctor(as_json: JsonFlag = False) -> None:
-    """Examine settings, disk, database, poller, public URL, keys and clock: one line each, with a remedy."""
+    """Examine settings, disk, database, archive, poller, public URL, keys and clock: one line each, with a remedy."""
     report = asyncio.run(examine(find_service(read_settings())))
     print_result(_document(report), Text("\n").join(map(_line, report.findings)), as_json=as_json)
     if not report.usable:

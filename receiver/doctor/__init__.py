@@ -1,7 +1,7 @@
 """`receiver doctor`: examines everything that must be right, and reports what is wrong, with a remedy.
 
 `cli` calls it, beside a running service or without one. It buys nothing and follows no redirect. It writes only
-heartbeats, and what every command would: secrets, if there are none yet.
+heartbeats, a file in the archive that it removes, and what every command would: secrets, if there are none yet.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from receiver import services as wiring
 from receiver.config.keys import with_generated_secrets
 from receiver.config.settings import ProviderConfig, Settings
 from receiver.core.errors import ConfigError
-from receiver.doctor import accounts, database, reachability, storage
+from receiver.doctor import accounts, archive, database, reachability, storage
 from receiver.doctor.findings import Finding, Report, Verdict, ok, skipped, warning, wrong
 from receiver.services import Services
 
@@ -37,14 +37,16 @@ async def examine(
     services = Services.open(settings.model_copy(update={"timeout": request_seconds}), clock=clock)
     try:
         inside = [unusable.finding] if unusable else await database.examine(services)
-        reached, probes = await asyncio.gather(
-            reachability.examine(services, usable=unusable is None), accounts.probe_all(services)
+        archived, reached, probes = await asyncio.gather(
+            archive.examine(services, usable=unusable is None),
+            reachability.examine(services, usable=unusable is None),
+            accounts.probe_all(services),
         )
     finally:
         await services.close()
     keys = [accounts.judge_key(services, each) for each in probes]
     outside = [*reached, *(keys or [_no_keys()]), accounts.judge_clock(probes)]
-    return Report([*_settings(settings), *kept, *inside, *outside], usable=unusable is None)
+    return Report([*_settings(settings), *kept, *inside, *archived, *outside], usable=unusable is None)
 
 
 def _no_keys() -> Finding:

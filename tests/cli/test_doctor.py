@@ -47,8 +47,8 @@ def test_a_running_service_is_fine_and_the_exit_code_is_0(home: Home) -> None:
     assert (ran.code, ran.err) == (0, "")
     told = lines(ran)
     assert list(told) == [
-        "settings", "data directory", "database", "journal", "integrity", "poller", "tasks", "service", "public URL",
-        "keys", "clock",
+        "settings", "data directory", "database", "journal", "integrity", "poller", "tasks", "archive", "service",
+        "public URL", "keys", "clock",
     ]  # fmt: skip
     assert told["service"].startswith(f"ok: {home.url} leads to this installation")
     assert "sandbox" in told["settings"]

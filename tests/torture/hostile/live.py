@@ -123,8 +123,7 @@ class Live:
 
     def cpu(self) -> float:
         """The seconds that all its threads have computed: no thread can have kept another waiting for longer."""
-        threads = Path(f"/proc/{self.pid}/task").iterdir()
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+        return sum(map(_computed, Path(f"/proc/{self.pid}/task").iterdir())) / 1e9
 
     def loop_cpu(self) -> float:
         """The seconds that its event loop's thread has computed."""
@@ -185,3 +184,11 @@ def healthy(serving: Live, torture: Torture) -> Iterator[None]:
     torture.figures(megabytes_above_idle=(serving.most_memory() - serving.idle) / 1e6)
     assert watched.failures == 0
     torture.within(quantile(watched.latencies, 0.99), HEALTHY)
+
+
+def _computed(thread: Path) -> int:
+    """Return the nanoseconds that a thread has computed; none if it has ended meanwhile."""
+    try:
+        return int((thread / "schedstat").read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
