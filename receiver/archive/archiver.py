@@ -22,6 +22,10 @@ log = structlog.get_logger()
 
 POLL_INTERVAL = 0.5
 """Seconds between two looks for files that are due."""
+BUSY_SECONDS = 0.01
+"""How late the event loop is when it is busy: callbacks come first then, and downloads begin one by one."""
+MAX_PUT_OFF = 60_000
+"""Milliseconds for which a file is put off at most because the loop is busy."""
 FROM_ONE_HOST = 6
 """Downloads at once from one host."""
 LEASE_SECONDS = 30.0
@@ -92,7 +96,11 @@ class Archiver:
 
     async def _start_due(self) -> int:
         """Claim as many files as there are places for, and start their downloads; returns how many."""
-        if len(self._running) >= self._storage.at_once:
+        most = self._storage.at_once
+        if not await self._has_time():
+            await asyncio.sleep(POLL_INTERVAL)
+            most = 1
+        if len(self._running) >= most:
             return 0
         now, until = self._services.clock(), self._lease_end()
         hosts = await self._services.store.read(lambda session: files.hosts_to_fetch_from(session, now, until))
@@ -100,7 +108,7 @@ class Archiver:
             return 0
         under_way = Counter(row.host for row in self._running.values())
         places = {host: FROM_ONE_HOST - under_way[host] for host in hosts if under_way[host] < FROM_ONE_HOST}
-        claimed = await self._services.store.write(lambda tx: self._claim(tx, places))
+        claimed = await self._services.store.write(lambda tx: self._claim(tx, places, most))
         for row in claimed:
             self._start(row)
         return len(claimed)
@@ -110,14 +118,24 @@ class Archiver:
         self._running[task] = row
         task.add_done_callback(self._ended)
 
-    def _claim(self, tx: Transaction, places: dict[str, int]) -> list[FileRow]:
+    async def _has_time(self) -> bool:
+        """Return whether the event loop has time for many downloads, or files have been put off for long enough."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.sleep(BUSY_SECONDS)
+        if loop.time() - began < 2 * BUSY_SECONDS:
+            return True
+        before = self._services.clock() - MAX_PUT_OFF
+        return await self._services.store.read(lambda session: files.is_overdue(session, before))
+
+    def _claim(self, tx: Transaction, places: dict[str, int], most: int) -> list[FileRow]:
         """Claim files host by host, so that one with many does not keep the others waiting."""
-        free, claimed = self._storage.at_once - len(self._running), list[FileRow]()
+        free, claimed = most - len(self._running), list[FileRow]()
         now, until = self._services.clock(), self._lease_end()
-        for host, most in places.items():
+        for host, of_host in places.items():
             if free <= len(claimed):
                 break
-            claimed += files.claim_from(tx, host, now, until, min(most, free - len(claimed)))
+            claimed += files.claim_from(tx, host, now, until, min(of_host, free - len(claimed)))
         return claimed
 
     async def _fetch(self, row: FileRow) -> None:

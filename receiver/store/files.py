@@ -191,6 +191,12 @@ def list_missing(session: Session) -> list[int]:
     return [int(output_id) for output_id in session.execute(query).scalars()]
 
 
+def is_overdue(session: Session, before: int) -> bool:
+    """Return whether a file was to be downloaded before a time."""
+    query = select(OUTPUT.c.id).where(OUTPUT.c.fetch_at < before).limit(1)
+    return session.execute(query).first() is not None
+
+
 def count_waiting(session: Session) -> int:
     """Return how many files wait to be downloaded."""
     return int(session.execute(select(func.count()).where(OUTPUT.c.fetch_at.is_not(None))).scalar_one())
