@@ -12,7 +12,7 @@ from tests.behaviour.service import Service, Stage, Task
 
 pytestmark = [pytest.mark.anyio, pytest.mark.row("B17")]
 
-URL = "https://files.example.com/a.mp4"
+URL = "https://cdn.example.com/a.mp4"
 DAY = 86_400
 
 

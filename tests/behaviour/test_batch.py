@@ -13,7 +13,7 @@ from tests.behaviour.service import Service, Task
 
 pytestmark = pytest.mark.anyio
 
-URL = "https://files.example.com/a.mp4"
+URL = "https://cdn.example.com/a.mp4"
 NOBODY = "tsk_00000000000000000000000000"
 
 

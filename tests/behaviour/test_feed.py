@@ -18,7 +18,7 @@ from tests.measuring import HANG, move_on
 
 pytestmark = [pytest.mark.anyio, pytest.mark.row("B16")]
 
-URL = "https://files.example.com/a.mp4"
+URL = "https://cdn.example.com/a.mp4"
 
 
 async def test_a_reader_is_told_of_changes_from_now_on_as_get_gives_them(service: Service) -> None:
