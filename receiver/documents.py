@@ -21,7 +21,7 @@ from receiver.core.states import SETTLED, State
 from receiver.providers import FAMILIES
 from receiver.providers.base import Provider
 from receiver.services import Services
-from receiver.store import Session, attention, reading, spending
+from receiver.store import Session, attention, files, reading, spending
 from receiver.store.counts import Counts, count_all
 from receiver.store.reading import BODY_BYTES, Filter, Truncated
 from receiver.store.spending import Spent
@@ -229,7 +229,7 @@ def task_document(task: Task, outputs: Sequence[Output], redactor: Redactor, set
 
 def _output(output: Output, redactor: Redactor, settings: Settings) -> OutputDocument:
     stored: StoredDocument | None = None
-    if output.archive == "stored":
+    if output.archive == files.STORED:
         stored = {
             "url": settings.root_url + output_path(output),
             "bytes": output.bytes or 0,

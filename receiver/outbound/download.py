@@ -65,11 +65,6 @@ class Download:
     validator: str | None
     """What a download of this file can be resumed with, if at all."""
 
-    @property
-    def media_type(self) -> str:
-        """Return the media type that the server names, in lower case."""
-        return str(self.response.headers.get("content-type", "")).partition(";")[0].strip().lower()
-
     async def read(self, write: Write) -> None:
         """Pass the file on in pieces, decompressed. Raises `DownloadBroken`, `LinkRefused` and what `write` raises."""
         parts: list[bytes] = []

@@ -70,7 +70,3 @@ class Storage(Protocol):
     async def drop_parts(self, prefix: str) -> None:
         """Remove the unfinished uploads whose names begin like this. Raises `StorageError`."""
         ...
-
-    async def list_parts(self) -> list[str]:
-        """Return the names of all unfinished uploads. Raises `StorageError`."""
-        ...

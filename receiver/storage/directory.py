@@ -90,10 +90,6 @@ class Directory:
 
         await self.on_thread(remove)
 
-    async def list_parts(self) -> list[str]:
-        """Return the names of all unfinished files. Raises `StorageError`."""
-        return await self.on_thread(self._parts)
-
     def _parts(self) -> list[str]:
         try:
             return [file.name for file in (self._path / PARTS).iterdir()]

@@ -79,10 +79,6 @@ class ObjectStore:
     async def drop_parts(self, prefix: str) -> None:
         """Do nothing: the store keeps unfinished uploads to itself."""
 
-    async def list_parts(self) -> list[str]:
-        """Return nothing, for the same reason."""
-        return []
-
     async def run(self, request: Awaitable[T]) -> T:
         """Return what a request returns, with the store's errors as ours."""
         try:

@@ -124,13 +124,13 @@ async def _stored_output(request: Request, services: Services) -> tuple[Output, 
     if output is None:
         raise NotFound(f"The task {task_id[:60]} has no output {number[:20]}.")
     if output.archive != files.STORED:
-        raise NotFound(f"Output {number} is not archived: {why_not_stored(output)}")
+        raise NotFound(f"Output {number} is not archived: {_why_not_stored(output)}")
     if services.storage is None:
         raise NotFound("RECEIVER_ARCHIVE is off, so archived files are not served.")
     return output, services.storage
 
 
-def why_not_stored(output: Output) -> str:
+def _why_not_stored(output: Output) -> str:
     """Return why a file is not in the archive, as a sentence."""
     if output.problem:
         return output.problem
