@@ -114,7 +114,8 @@ def safe_name(disposition: str | None, fallback: str) -> str:
     if len(name.encode()) > LONGEST_NAME:
         stem, _, suffix = name.rpartition(".")
         ending = f".{suffix}" if stem and len(suffix.encode()) <= 10 else ""
-        name = (stem if ending else name).encode()[: LONGEST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+        most = LONGEST_NAME - len(ending.encode())
+        name = (stem if ending else name).encode()[:most].decode("utf-8", "ignore") + ending
     return name or fallback
 
 
